@@ -1,0 +1,107 @@
+package ftp
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+// Reply is one final or preliminary reply. A zero Code means that the handler
+// has arranged for the reply itself (transfers answer when they end).
+type Reply struct {
+	Code  int
+	Text  string   // the last (or only) line
+	Lines []string // the lines before it; the first is sent as "code-line"
+	// raw lines are sent as they are, without a leading space.
+	raw bool
+	// close ends the control connection after the reply.
+	close bool
+}
+
+// Error is a refusal with the reply it deserves. Backends return it to choose
+// the reply; the client returns it for 4xx and 5xx replies.
+type Error struct {
+	Code    int
+	Message string
+}
+
+// Error returns "code message".
+func (e *Error) Error() string { return strconv.Itoa(e.Code) + " " + e.Message }
+
+var (
+	// ErrPassword is what a Backend returns from Login when a password is
+	// needed to go on (331).
+	ErrPassword = errors.New("ftp: password needed")
+	// ErrNoPort is what PassivePorts returns when its range is used up.
+	ErrNoPort = errors.New("ftp: no free passive port")
+	// ErrServerClosed is returned by Serve after Shutdown or Close.
+	ErrServerClosed = errors.New("ftp: server closed")
+)
+
+func ok(code int, format string, args ...any) Reply {
+	if len(args) > 0 {
+		format = fmt.Sprintf(format, args...)
+	}
+	return Reply{Code: code, Text: format}
+}
+
+// refusal turns an error of the backend into a reply. what names the object in
+// the sentence, usually the path as the client gave it.
+func refusal(err error, what string) Reply {
+	var fe *Error
+	switch {
+	case errors.As(err, &fe):
+		return Reply{Code: fe.Code, Text: fe.Message, close: fe.Code == 421}
+	case errors.Is(err, fs.ErrNotExist):
+		return ok(550, "%s: no such file or directory.", what)
+	case errors.Is(err, fs.ErrExist):
+		return ok(550, "%s: already exists.", what)
+	case errors.Is(err, fs.ErrPermission):
+		return ok(550, "%s: permission denied.", what)
+	case errors.Is(err, errors.ErrUnsupported):
+		return ok(502, "%s: this storage cannot do that.", what)
+	}
+	return ok(451, "%s: the server failed to carry this out; try again later.", what)
+}
+
+// quotePath writes a path the way 257 wants it: in double quotes, with quotes
+// doubled (RFC 959 appendix II). Newlines become NUL (see decodePath), other
+// control bytes '?', so that a name can never forge a reply line.
+func quotePath(p string) string {
+	return `"` + encodePath(strings.ReplaceAll(p, `"`, `""`)) + `"`
+}
+
+// appendLine appends text with every byte that could end or forge a line made
+// harmless. NUL survives: it stands for a newline in a name.
+func appendLine(b []byte, text string) []byte {
+	for i := 0; i < len(text); i++ {
+		switch ch := text[i]; {
+		case ch == '\n' || ch == '\r' || ch == 0x1b || ch == 0x7f:
+			b = append(b, '?')
+		case ch == 0xff: // Telnet IAC is doubled (RFC 854, RFC 2640 section 3.1)
+			b = append(b, 0xff, 0xff)
+		default:
+			b = append(b, ch)
+		}
+	}
+	return append(b, '\r', '\n')
+}
+
+// appendReply appends r in the form of RFC 959 section 4.2. Lines between the
+// first and the last begin with a space, so they can never look like an end.
+func appendReply(b []byte, r Reply) []byte {
+	code := strconv.Itoa(r.Code)
+	for i, l := range r.Lines {
+		switch {
+		case i == 0:
+			b = append(append(b, code...), '-')
+		case !r.raw || (len(l) > 0 && l[0] >= '0' && l[0] <= '9'):
+			b = append(b, ' ')
+		}
+		b = appendLine(b, l)
+	}
+	b = append(append(b, code...), ' ')
+	return appendLine(b, r.Text)
+}
