@@ -1,0 +1,3 @@
+package config
+
+func (c *Config) finish(earlier Errors) Errors { return nil }

@@ -1,0 +1,194 @@
+// Package config owns the configuration file: its structure, defaults, strict
+// reading with the line of every mistake, overrides from environment and
+// flags, and the reference pages made from the same structs. It does not own
+// users, groups or rules (they are rows of the store) and it opens nothing but
+// the file itself.
+//
+// Secrets are never values of the file: a key that needs one names a file and
+// ends in _file, or is a path such as tls.key.
+package config
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// Config is the whole configuration. Values returned by Load, Parse and
+// QuickStart are complete, checked and must not be changed: a reload makes a
+// new one. A Config built by hand from Default needs Complete.
+type Config struct {
+	DataDir string   `toml:"data_dir" default:"/var/lib/portreeve" path:"dir" reload:"restart" doc:"Where the database, the generated certificate and the control socket are kept. A relative path starts at the directory of this file."`
+	Drain   Duration `toml:"drain" default:"10m" reload:"live" doc:"How long a stopping server lets running transfers finish. A second signal stops at once."`
+
+	Listen    []Listen  `toml:"listen" doc:"One entry for each socket that takes connections."`
+	FTP       FTP       `toml:"ftp" doc:"The FTP protocol, for every listener that speaks it."`
+	TLS       TLS       `toml:"tls" doc:"Certificates. Without any, a self-signed one is made and kept in data_dir/tls."`
+	Limits    Limits    `toml:"limits" doc:"Ceilings for the whole server. Limits of one account belong to the account."`
+	Upload    Upload    `toml:"upload" doc:"How uploads are stored."`
+	Anonymous Anonymous `toml:"anonymous" doc:"Log-in without an account, as \"anonymous\" or \"ftp\"."`
+	Log       Log       `toml:"log" doc:"The server's own log. Transfers are also kept in the database."`
+	Admin     Admin     `toml:"admin" doc:"The control socket of the command line."`
+
+	src source
+}
+
+// Listen is one [[listen]] entry.
+type Listen struct {
+	Name           string     `toml:"name" reload:"live" derived:"protocol and port, such as ftp-21" doc:"Name in logs, events and the status page."`
+	Protocol       Protocol   `toml:"protocol" reload:"live" required:"true" doc:"ftp has TLS on offer (AUTH TLS); ftps starts with TLS; sftp is file transfer over SSH."`
+	Address        string     `toml:"address" reload:"live" derived:"all addresses, at port 21, 990 or 22" doc:"IP address and port. Without an address it is all of them, IPv4 and IPv6; 0.0.0.0 is IPv4 alone and [::] is IPv6 alone. Port 0 takes any free one, for tests."`
+	TLS            Policy     `toml:"tls" reload:"live" derived:"required, for sftp off" doc:"Protection of log-in and commands. required refuses USER before AUTH TLS. Always required with ftps."`
+	DataTLS        Policy     `toml:"data_tls" reload:"live" derived:"same as tls" doc:"Protection of files and listings. off refuses PROT P, required refuses PROT C."`
+	DataSession    Binding    `toml:"data_session" default:"prefer" reload:"live" doc:"Whether a protected data connection must resume the TLS session of its own control connection, which proves that both come from the same client. prefer demands it once the client has shown that it can; require demands it always and locks out clients that cannot."`
+	ClientCert     Demand     `toml:"client_cert" default:"off" reload:"live" doc:"Client certificates. With tls.client_ca they must be issued by it."`
+	CertLogin      bool       `toml:"cert_login" default:"false" reload:"live" doc:"Whether a client certificate that belongs to an account logs in without a password."`
+	AllowCCC       bool       `toml:"allow_ccc" default:"false" reload:"live" doc:"Whether a client may end the protection of the command channel after log-in (CCC), which some firewalls with an FTP helper need."`
+	StrictClose    bool       `toml:"strict_close" default:"false" reload:"live" doc:"Whether a protected upload must end with the TLS close message. false waits for it but accepts its absence, as several common clients never send it; true reports such an upload as failed, since it may have been cut short."`
+	Hosts          []string   `toml:"hosts" reload:"live" doc:"Names accepted by the HOST command and by TLS server name; *.example.org covers one label. Empty accepts any."`
+	Proxy          []Prefix   `toml:"proxy" reload:"live" doc:"Networks of load balancers that send a PROXY header, which is then demanded from them. From anybody else such a header is refused."`
+	PassivePorts   *PortRange `toml:"passive_ports" reload:"live" derived:"ftp.passive.ports" doc:"Own range of passive ports for this listener."`
+	PassiveAddress string     `toml:"passive_address" reload:"live" derived:"ftp.passive.address" doc:"Own announced address for this listener."`
+	Banner         string     `toml:"banner" reload:"live" derived:"ftp.banner" doc:"Own greeting for this listener."`
+	LegacyTLS      bool       `toml:"legacy_tls" default:"false" reload:"live" doc:"Whether TLS 1.0 and 1.1 are accepted on this listener, for devices that know nothing newer. Both are broken: give such devices a listener of their own."`
+}
+
+// FTP is [ftp].
+type FTP struct {
+	Banner       string       `toml:"banner" default:"" reload:"live" doc:"Text of the greeting. Empty greets without naming the program's version."`
+	Active       bool         `toml:"active" default:"true" reload:"live" doc:"Whether clients may use active mode (PORT and EPRT)."`
+	ActiveSource ActiveSource `toml:"active_source" default:"control-1" reload:"live" doc:"Source port of active data connections: control-1 is the control port minus 1 (20, 989) where the system permits it, any lets the system choose."`
+	FXP          []Prefix     `toml:"fxp" reload:"live" doc:"Networks, other than the client's own address, that PORT and EPRT may point to, for transfers between two servers. Empty is the safe choice."`
+	ASCII        bool         `toml:"ascii" default:"true" reload:"live" doc:"Whether TYPE A converts line ends. false treats it as binary, also for SIZE."`
+	UTF8         bool         `toml:"utf8" default:"true" reload:"live" doc:"Whether file names must be UTF-8. false passes other bytes through as they are."`
+	LoginTimeout Duration     `toml:"login_timeout" default:"60s" min:"1s" reload:"live" doc:"Time from the connection to a finished log-in."`
+	IdleTimeout  Duration     `toml:"idle_timeout" default:"15m" min:"1s" reload:"live" doc:"Time without a command and without a transfer before a session is closed."`
+	StallTimeout Duration     `toml:"stall_timeout" default:"2m" min:"1s" reload:"live" doc:"Time without a byte before a transfer is given up."`
+	DataTimeout  Duration     `toml:"data_timeout" default:"30s" min:"1s" reload:"live" doc:"Time for a data connection to come about."`
+	ListDepth    int          `toml:"list_depth" default:"16" min:"1" max:"256" reload:"live" doc:"How deep LIST -R descends."`
+	ListEntries  int          `toml:"list_entries" default:"10000" min:"1" max:"10000000" reload:"live" doc:"How many entries LIST -R sends."`
+	MaxLine      int          `toml:"max_line" default:"4096" min:"512" max:"65536" reload:"live" doc:"Longest command line, in bytes."`
+	Passive      Passive      `toml:"passive" doc:"Passive mode (PASV and EPSV): the client connects to one of these ports for each transfer. They must be open in every firewall on the way."`
+}
+
+// Passive is [ftp.passive].
+type Passive struct {
+	Ports   PortRange     `toml:"ports" default:"50000-50999" reload:"live" doc:"Range of ports, within 1024-65535. Every transfer that runs at the same time needs one."`
+	Address string        `toml:"address" default:"" reload:"live" doc:"Address announced to clients: an IP address, a host name, or empty for the address the client reached. Set it to the public address behind NAT."`
+	Resolve Duration      `toml:"resolve" default:"5m" min:"1s" reload:"live" doc:"How long a resolved host name in address is used before it is looked up again."`
+	Rules   []PassiveRule `toml:"rule" doc:"Other addresses for clients of certain networks, such as the inside of a NAT. The first rule that matches counts."`
+}
+
+// PassiveRule is one [[ftp.passive.rule]].
+type PassiveRule struct {
+	Networks []Prefix `toml:"networks" reload:"live" required:"true" doc:"Networks of the clients."`
+	Address  string   `toml:"address" reload:"live" required:"true" doc:"Address announced to them: an IP address or a host name."`
+}
+
+// TLS is [tls].
+type TLS struct {
+	Cert         string        `toml:"cert" default:"" path:"file" reload:"live" doc:"Certificate file, PEM, followed by the intermediate ones."`
+	Key          string        `toml:"key" default:"" path:"file" reload:"live" doc:"Private key file of cert, PEM, not encrypted."`
+	MinVersion   TLSVersion    `toml:"min_version" default:"1.2" reload:"live" doc:"Oldest TLS version accepted."`
+	ClientCA     string        `toml:"client_ca" default:"" path:"file" reload:"live" doc:"Certificate authorities that issue client certificates, PEM."`
+	Certificates []Certificate `toml:"certificate" doc:"Further certificates. The client's server name chooses among them; tls.cert, or else the first one, serves clients that send none."`
+}
+
+// Certificate is one [[tls.certificate]].
+type Certificate struct {
+	Cert string `toml:"cert" path:"file" reload:"live" required:"true" doc:"Certificate file, PEM."`
+	Key  string `toml:"key" path:"file" reload:"live" required:"true" doc:"Private key file, PEM."`
+}
+
+// Limits is [limits]. A limit of 0 is none.
+type Limits struct {
+	MaxConnections int      `toml:"max_connections" default:"10000" min:"0" reload:"live" doc:"Control connections at the same time; 0 is no limit."`
+	PerAddress     int      `toml:"per_address" default:"100" min:"0" reload:"live" doc:"Control connections at the same time from one IPv4 address or IPv6 /64; 0 is no limit."`
+	PerUser        int      `toml:"per_user" default:"0" min:"0" reload:"live" doc:"Sessions at the same time of one account; 0 is no limit."`
+	LoginFailures  int      `toml:"login_failures" default:"10" min:"0" reload:"live" doc:"Failed log-ins from one address within login_window before it is banned; 0 never bans."`
+	LoginWindow    Duration `toml:"login_window" default:"10m" min:"1s" reload:"live" doc:"Time after which a failed log-in is forgotten."`
+	BanTime        Duration `toml:"ban_time" default:"15m" min:"1s" reload:"live" doc:"How long an address stays banned."`
+	NeverBan       []Prefix `toml:"never_ban" reload:"live" doc:"Networks that are not banned and not counted by per_address, such as an office behind NAT."`
+	BandwidthDown  Rate     `toml:"bandwidth_down" default:"0" reload:"live" doc:"Downloads of all sessions together, such as 10MB/s; 0 is no limit."`
+	BandwidthUp    Rate     `toml:"bandwidth_up" default:"0" reload:"live" doc:"Uploads of all sessions together; 0 is no limit."`
+	UploadSize     Size     `toml:"upload_size" default:"0" reload:"live" doc:"Largest single file that may be uploaded, such as 10 GiB; 0 is no limit."`
+}
+
+// Upload is [upload].
+type Upload struct {
+	Mode        UploadMode `toml:"mode" default:"atomic" reload:"live" doc:"atomic shows a file under its name when it is complete, visible writes in place, atomic-resume keeps what arrived so that the same user may continue it."`
+	KeepPartial bool       `toml:"keep_partial" default:"false" reload:"live" doc:"Whether a visible upload that failed stays, so that it can be resumed with REST or APPE."`
+	Sync        SyncMode   `toml:"sync" default:"none" reload:"live" doc:"close makes every upload durable on disk before it is reported complete, which costs speed with many small files; none leaves it to the system."`
+}
+
+// Anonymous is [anonymous].
+type Anonymous struct {
+	Enabled bool   `toml:"enabled" default:"false" reload:"live" doc:"Whether anonymous log-in is possible."`
+	Home    string `toml:"home" default:"" path:"dir" reload:"live" doc:"Directory that anonymous users see."`
+	Upload  bool   `toml:"upload" default:"false" reload:"live" doc:"Whether they may upload new files. They can never overwrite, rename or delete."`
+}
+
+// Log is [log].
+type Log struct {
+	Level  LogLevel  `toml:"level" default:"info" reload:"live" doc:"Least important message that is written; debug shows the protocol lines, without passwords."`
+	Format LogFormat `toml:"format" default:"text" reload:"restart" doc:"text for people, json for programs."`
+	File   string    `toml:"file" default:"" path:"new" reload:"restart" doc:"File to write to. Empty writes to standard error."`
+}
+
+// Admin is [admin].
+type Admin struct {
+	Socket string `toml:"socket" default:"" path:"new" reload:"restart" derived:"data_dir/portreeve.sock" doc:"Unix socket of the control commands."`
+}
+
+// Default returns the configuration of an empty file, with no listener.
+func Default() *Config {
+	c := &Config{}
+	setDefaults(c)
+	return c
+}
+
+// File returns the name of the file the configuration came from, "" for none.
+func (c *Config) File() string { return c.src.file }
+
+// Implicit reports whether TLS starts with the first byte.
+func (l *Listen) Implicit() bool { return l.Protocol == ProtocolFTPS }
+
+// Host returns the address to bind; the zero Addr is all of them.
+func (l *Listen) Host() netip.Addr {
+	host, _, _ := net.SplitHostPort(l.Address)
+	a, _ := netip.ParseAddr(host)
+	return a
+}
+
+// Port returns the port to bind; 0 lets the system choose.
+func (l *Listen) Port() uint16 {
+	_, port, _ := net.SplitHostPort(l.Address)
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return uint16(n)
+}
+
+// Network returns the network for net.Listen: "tcp4" and "tcp6" for 0.0.0.0
+// and [::], which net.Listen("tcp") would both take as all addresses, so that
+// the two can be listeners side by side.
+func (l *Listen) Network() string {
+	switch h := l.Host(); {
+	case !h.IsValid():
+		return "tcp"
+	case h.Is4():
+		return "tcp4"
+	default:
+		return "tcp6"
+	}
+}
+
+// Ports returns the passive range of l.
+func (c *Config) Ports(l *Listen) PortRange {
+	if l.PassivePorts != nil {
+		return *l.PassivePorts
+	}
+	return c.FTP.Passive.Ports
+}
+
+// Std returns d as a time.Duration.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
