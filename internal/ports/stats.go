@@ -1,0 +1,77 @@
+package ports
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Stats are the numbers of a Pool: the state now, over all local addresses in
+// use, and totals since the start.
+type Stats struct {
+	First, Last uint16
+	Usable      int // ports of the range that are used: without those in Skipped
+	Skipped     []uint16
+	Leased      int // now in use
+	Kept        int // idle listeners held open for reuse
+	Free        int
+	Taken       int // held by other programs or refused by the system, when last tried
+	Waiting     int // sessions waiting for a port
+
+	Leases     uint64 // total leases given
+	Reused     uint64 // of these, with a kept listener
+	NoPort     uint64 // total refusals because the range was used up
+	Strangers  uint64 // total connections found queued on idle listeners
+	TakenTotal uint64 // total binds refused
+}
+
+// Stats returns the pool's numbers.
+func (p *Pool) Stats() Stats {
+	s := Stats{
+		First: p.opt.First, Last: p.opt.Last, Usable: len(p.usable), Skipped: slices.Clone(p.skipped),
+		Leases: p.stats.leases.Load(), Reused: p.stats.reused.Load(), NoPort: p.stats.noPort.Load(),
+		Strangers: p.stats.strangers.Load(), TakenTotal: p.stats.taken.Load(),
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, g := range p.groups {
+		s.Leased += len(g.leased)
+		s.Kept += g.kept.len()
+		s.Free += g.free.len()
+		s.Taken += len(g.taken)
+		s.Waiting += len(g.waiters)
+	}
+	return s
+}
+
+// Socket is one live passive port.
+type Socket struct {
+	Addr   netip.AddrPort `json:"addr"`
+	State  string         `json:"state"`  // "leased", or "idle": open for reuse
+	Client netip.AddrPort `json:"client"` // peer of the control connection; zero when idle
+	Since  time.Time      `json:"since"`
+}
+
+// Live returns the open passive ports, sorted by address. It names clients:
+// it is for administrators.
+func (p *Pool) Live() []Socket {
+	var out []Socket
+	p.mu.Lock()
+	for _, g := range p.groups {
+		for _, l := range g.leased {
+			if l != nil { // nil: about to be opened
+				out = append(out, Socket{l.bound, "leased", l.client, l.start})
+			}
+		}
+		for i := range g.kept.n {
+			e := g.kept.buf[(g.kept.head+i)%len(g.kept.buf)]
+			out = append(out, Socket{Addr: netip.AddrPortFrom(g.addr, e.port), State: "idle", Since: e.since})
+		}
+	}
+	p.mu.Unlock()
+	slices.SortFunc(out, func(a, b Socket) int {
+		return cmp.Or(a.Addr.Addr().Compare(b.Addr.Addr()), cmp.Compare(a.Addr.Port(), b.Addr.Port()))
+	})
+	return out
+}
