@@ -1,0 +1,161 @@
+// Package ftpd is the FTP front: it turns calls of the engine in package ftp
+// into calls on a session.Session, and faults into replies. It decides
+// nothing: rights, quota, pace and audit are the session's, commands and data
+// connections the engine's.
+package ftpd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/portreeve/portreeve/ftp"
+	"github.com/portreeve/portreeve/internal/auth"
+	"github.com/portreeve/portreeve/internal/fault"
+	"github.com/portreeve/portreeve/internal/session"
+)
+
+// Options say how one listener behaves. They do not change: a reload makes a
+// new Backend, and connections of the old one live on with it.
+type Options struct {
+	Listener  string       // name of the [[listen]] entry
+	CertLogin bool         // USER alone logs in when the client's certificate belongs to the account (232)
+	Hosts     []string     // names HOST accepts; "*.example.org" covers one label; empty: any
+	Log       *slog.Logger // nil: silent
+}
+
+// Backend implements ftp.Backend, ftp.Admitter and ftp.HostChecker for one
+// listener. All methods may be called concurrently.
+type Backend struct {
+	opt Options
+	m   *session.Manager
+
+	mu     sync.Mutex
+	guests map[*ftp.Conn]*session.Guest
+}
+
+// New returns a backend whose connections are admitted by m.
+func New(m *session.Manager, o Options) *Backend {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Backend{opt: o, m: m, guests: map[*ftp.Conn]*session.Guest{}}
+}
+
+// Connections returns how many connections this backend holds.
+func (b *Backend) Connections() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.guests)
+}
+
+// Connect asks the session manager for admission. See ftp.Admitter.
+func (b *Backend) Connect(ctx context.Context, c *ftp.Conn) error {
+	g, err := b.m.Connect(ctx, b.origin(c))
+	if err != nil {
+		return b.refuse(err, phaseGuest, "connect", "")
+	}
+	b.mu.Lock()
+	b.guests[c] = g
+	b.mu.Unlock()
+	return nil
+}
+
+// Disconnect gives the connection's place back. See ftp.Admitter.
+func (b *Backend) Disconnect(c *ftp.Conn, cause error) {
+	b.mu.Lock()
+	g := b.guests[c]
+	delete(b.guests, c)
+	b.mu.Unlock()
+	if g != nil {
+		g.Close(cause)
+	}
+}
+
+// Host accepts or refuses a virtual host (RFC 7151 section 3). See ftp.HostChecker.
+func (b *Backend) Host(_ context.Context, c *ftp.Conn, name string) error {
+	if !acceptsHost(b.opt.Hosts, name, c.LocalAddr().Addr()) {
+		return &ftp.Error{Code: 504, Message: "This server does not serve the host " + name + "; leave HOST out or name another."}
+	}
+	return nil
+}
+
+// acceptsHost reports whether name is one of hosts. An address literal, which
+// RFC 7151 section 3.1 allows in brackets, is accepted when the client reached it.
+func acceptsHost(hosts []string, name string, local netip.Addr) bool {
+	if len(hosts) == 0 {
+		return true
+	}
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	literal := strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	if a, err := netip.ParseAddr(literal); err == nil {
+		return a.Unmap() == local.Unmap().WithZone("")
+	}
+	for _, h := range hosts {
+		h = strings.ToLower(strings.TrimSuffix(h, "."))
+		if h == name {
+			return true
+		}
+		tail, wild := strings.CutPrefix(h, "*")
+		if _, rest, ok := strings.Cut(name, "."); wild && ok && "."+rest == tail {
+			return true
+		}
+	}
+	return false
+}
+
+// Login checks the credentials. See ftp.Backend.
+func (b *Backend) Login(ctx context.Context, c *ftp.Conn, cred ftp.Credentials) (ftp.Session, error) {
+	b.mu.Lock()
+	g := b.guests[c]
+	b.mu.Unlock()
+	if g == nil {
+		return nil, b.refuse(fault.New(fault.Internal, "login", "", errors.New("ftpd: log-in on a connection that was not admitted")), phaseGuest, "login", "")
+	}
+	g.SetOrigin(b.origin(c)) // AUTH TLS and HOST may have come since the greeting
+	var offer auth.Credential = auth.Password{User: cred.User, Secret: cred.Password}
+	if !cred.Complete {
+		offer = b.certificate(c, cred.User)
+		if offer == nil {
+			return nil, ftp.ErrPassword
+		}
+	}
+	s, err := g.Login(ctx, offer)
+	switch {
+	case err == nil:
+		s.OnKick(c.Close)
+		return newSession(b, c, s), nil
+	case !cred.Complete && (errors.Is(err, auth.ErrMore) || fault.KindOf(err) == fault.Login || errors.Is(err, auth.ErrBad)):
+		return nil, ftp.ErrPassword // the certificate is not enough, or nobody's: ask
+	case errors.Is(err, auth.ErrMore):
+		return nil, &ftp.Error{Code: 530, Message: "This account needs a second factor, which FTP has no way to ask for. Use another protocol, or a client certificate."}
+	case errors.Is(err, auth.ErrBad):
+		err = fault.New(fault.Login, "login", "", err)
+	}
+	return nil, b.refuse(err, phaseGuest, "login", "")
+}
+
+// certificate returns the client's certificate as a credential for user, or
+// nil when there is none or the listener does not take it for a log-in.
+func (b *Backend) certificate(c *ftp.Conn, user string) auth.Credential {
+	if !b.opt.CertLogin {
+		return nil
+	}
+	st := c.TLS()
+	if st == nil || len(st.PeerCertificates) == 0 {
+		return nil
+	}
+	return auth.ClientCert{User: user, Leaf: st.PeerCertificates[0], Chains: st.VerifiedChains}
+}
+
+// origin describes the connection as it is now.
+func (b *Backend) origin(c *ftp.Conn) auth.Origin {
+	o := auth.Origin{Protocol: "ftp", Listener: b.opt.Listener, Remote: c.RemoteAddr(), Local: c.LocalAddr(), Host: c.Host()}
+	if c.Implicit() || c.TLS() != nil {
+		o.Protocol, o.TLS = "ftps", true
+	}
+	return o
+}

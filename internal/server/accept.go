@@ -1,0 +1,239 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	spareFiles      = 64 // descriptors kept for the database, logs and running transfers
+	tcpUserTimeout  = 18 // TCP_USER_TIMEOUT of linux/tcp.h; package syscall lacks it
+	userTimeout     = 120 * time.Second
+	acceptDelayMin  = 5 * time.Millisecond
+	acceptDelayMax  = time.Second
+	maxProxyWaiting = 256 // connections whose PROXY header has not come yet, for each listener
+)
+
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
+
+// acceptor is the control socket of one [[listen]] entry. Accept never returns
+// a temporary error: it waits when descriptors run out, and turns away
+// connections that would use the spare ones. It owns the PROXY header.
+type acceptor struct {
+	ln       *net.TCPListener
+	log      *slog.Logger
+	implicit bool // TLS from the first byte: a refusal cannot be said in the clear
+	limit    int  // descriptor numbers from here on are spare
+
+	mu      sync.RWMutex
+	trusted []netip.Prefix // proxies that must send a header; empty: none
+
+	ready  chan net.Conn // connections whose header has been read
+	closed chan struct{}
+	once   sync.Once
+	wg     sync.WaitGroup
+	slots  chan struct{}
+}
+
+func newAcceptor(ln *net.TCPListener, implicit bool, log *slog.Logger) *acceptor {
+	return &acceptor{
+		ln: ln, log: log, implicit: implicit, limit: maxFiles() - spareFiles,
+		ready: make(chan net.Conn), closed: make(chan struct{}), slots: make(chan struct{}, maxProxyWaiting),
+	}
+}
+
+// Addr returns the bound address.
+func (a *acceptor) Addr() net.Addr { return a.ln.Addr() }
+
+// Close closes the socket and waits for connections whose header is being read.
+func (a *acceptor) Close() error {
+	err := net.ErrClosed
+	a.once.Do(func() {
+		close(a.closed)
+		err = a.ln.Close()
+	})
+	return err
+}
+
+func (a *acceptor) trust(networks []netip.Prefix) {
+	a.mu.Lock()
+	a.trusted = networks
+	a.mu.Unlock()
+}
+
+func (a *acceptor) isTrusted(c *net.TCPConn) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if len(a.trusted) == 0 {
+		return false
+	}
+	return containsAddr(a.trusted, addrOf(c.RemoteAddr()).Addr())
+}
+
+// Accept returns the next connection, its socket options set and its PROXY
+// header, if one is due, taken off. The first call starts the goroutine that
+// accepts; it ends with Close.
+func (a *acceptor) Accept() (net.Conn, error) {
+	select {
+	case c := <-a.ready:
+		return c, nil
+	case <-a.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// run accepts until the socket is closed. One slow proxy must not keep other
+// clients waiting, so headers are read on goroutines of their own.
+func (a *acceptor) run() {
+	defer a.wg.Wait()
+	for {
+		c, err := a.next()
+		if err != nil {
+			return
+		}
+		if !a.isTrusted(c) {
+			a.hand(c, c)
+			continue
+		}
+		select {
+		case a.slots <- struct{}{}:
+		default:
+			a.log.Warn("too many proxied connections wait for their PROXY header", "remote", c.RemoteAddr().String())
+			c.Close()
+			continue
+		}
+		a.wg.Go(func() {
+			defer func() { <-a.slots }()
+			stop := closeWhen(a.closed, c)
+			pc, err := readProxy(c, proxyWait)
+			stop()
+			if err != nil {
+				a.log.Warn("no usable PROXY header from a trusted proxy; switch the header on there, or take the address out of the listener's proxy networks",
+					"remote", c.RemoteAddr().String(), "err", err)
+				c.Close()
+				return
+			}
+			a.hand(pc, c)
+		})
+	}
+}
+
+func (a *acceptor) hand(c net.Conn, raw *net.TCPConn) {
+	select {
+	case a.ready <- c:
+	case <-a.closed:
+		raw.Close()
+	}
+}
+
+// closeWhen closes c when done is closed, until the returned function is called.
+func closeWhen(done <-chan struct{}, c net.Conn) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-done:
+			c.Close()
+		case <-ctx.Done():
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// next accepts one connection and sets its options.
+func (a *acceptor) next() (*net.TCPConn, error) {
+	var delay time.Duration
+	for {
+		c, err := a.ln.AcceptTCP()
+		if err == nil {
+			if a.tune(c) {
+				return c, nil
+			}
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return nil, err
+		}
+		if delay == 0 {
+			a.log.Error("cannot accept connections for the moment", "address", a.Addr().String(), "err", err)
+		}
+		delay = min(max(2*delay, acceptDelayMin), acceptDelayMax)
+		select {
+		case <-time.After(delay):
+		case <-a.closed:
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+// tune sets keep-alive and the user timeout, so that a client that vanished is
+// noticed. It refuses the connection when its descriptor is one of the spare
+// ones: the kernel gives out the lowest free number, so the number alone tells
+// how many are in use.
+func (a *acceptor) tune(c *net.TCPConn) bool {
+	c.SetKeepAliveConfig(keepAlive)
+	spare := false
+	if rc, err := c.SyscallConn(); err == nil {
+		rc.Control(func(fd uintptr) {
+			spare = int(fd) >= a.limit
+			if runtime.GOOS == "linux" {
+				syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(userTimeout.Milliseconds()))
+			}
+		})
+	}
+	if !spare {
+		return true
+	}
+	a.log.Error("out of file descriptors: a connection was turned away; raise the limit (LimitNOFILE in the unit, or ulimit -n)", "remote", c.RemoteAddr().String())
+	if !a.implicit {
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		c.Write([]byte("421 The server has too many connections; try again in a minute.\r\n"))
+	}
+	c.Close()
+	return false
+}
+
+// maxFiles raises the soft limit of open files to the hard one and returns it.
+func maxFiles() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 1 << 30
+	}
+	if l.Cur < l.Max {
+		up := l
+		up.Cur = l.Max
+		if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &up) == nil {
+			l = up
+		}
+	}
+	return int(min(l.Cur, 1<<30))
+}
+
+// addrOf returns the address of a TCP endpoint with an IPv4-mapped one
+// unmapped; the zero value for anything else.
+func addrOf(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+func containsAddr(networks []netip.Prefix, a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	for _, n := range networks {
+		if n.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

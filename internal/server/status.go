@@ -1,0 +1,59 @@
+package server
+
+import (
+	"time"
+
+	"github.com/portreeve/portreeve/internal/session"
+)
+
+// Status is what a running server says about itself.
+type Status struct {
+	Version      string
+	PID          int
+	Started      time.Time
+	ConfigFile   string // "" for a quick start
+	DataDir      string
+	Stopping     bool // no new sessions; transfers are being drained
+	Listeners    []Listener
+	Certificates []Certificate
+	Sessions     int           // connections now, logged in or not
+	Transfers    int           // of those, moving a file now
+	PassiveInUse int           // passive ports leased now, over all listeners
+	Warnings     []string      // sentences an operator should read
+	BytesDown    int64         // sent to clients since the start
+	BytesUp      int64         // received from clients since the start
+	Uptime       time.Duration // since Started
+}
+
+// Listener is one bound control socket.
+type Listener struct {
+	Name         string // of the [[listen]] entry
+	Protocol     string // ftp, ftps
+	Address      string // the bound address:port
+	TLS          string // off, offered, required, implicit
+	Passive      string // "50000-50999"
+	Announce     string // what PASV names: an address, or "the address the client reached"
+	ActiveSource string // "port 20", or "any port, because ..."
+	Proxy        bool   // a PROXY header is expected from trusted networks
+	Sessions     int
+}
+
+// Certificate describes a certificate in use.
+type Certificate struct {
+	Names       []string
+	Fingerprint string // SHA-256, hex
+	NotAfter    time.Time
+	SelfSigned  bool
+	Source      string // the file, or "made by portreeve"
+}
+
+// Report is the outcome of a reload that took effect.
+type Report struct {
+	Changed []string // keys now in force
+	Restart []string // keys that differ but need a restart
+	Opened  []string // listeners bound, "ftp 127.0.0.1:2121"
+	Closed  []string // listeners closed; their sessions live on
+}
+
+// Sessions returns the live connections.
+func (s *Server) Sessions() []session.Status { return s.manager.Sessions() }
