@@ -30,7 +30,7 @@ func TestSecretIsHiddenEverywhere(t *testing.T) {
 	}
 	for what, out := range map[string]string{
 		"%v": fmt.Sprintf("%v %+v", s, b), "%s": fmt.Sprintf("%s", s), "%q": fmt.Sprintf("%q", s),
-		"%x": fmt.Sprintf("%x %X", s, s), "%#v": fmt.Sprintf("%#v %#v", s, b), "%d": fmt.Sprintf("%"+"d", b),
+		"%x": fmt.Sprintf("%x %X", s, s), "%#v": fmt.Sprintf("%#v %#v", s, b), "%x of a struct": fmt.Sprintf("%x", b),
 		"json": string(js), "logs": logs.String(),
 	} {
 		if strings.Contains(out, word) || strings.Contains(strings.ToLower(out), fmt.Sprintf("%x", word)) {
