@@ -86,7 +86,7 @@ type Client struct {
 	br   *bufio.Reader
 
 	mu      sync.Mutex // one command at a time
-	xfer    *transfer  // under way, guarded by mu
+	xfer    *exchange  // under way, guarded by mu
 	traceMu sync.Mutex
 	errMu   sync.Mutex
 	err     error // why the connection is of no use

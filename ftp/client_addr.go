@@ -100,7 +100,7 @@ func (c *Client) listen(ctx context.Context) (net.Listener, error) {
 
 // accept waits for the server's data connection and turns others away. A
 // final reply that comes instead ends the wait.
-func (t *transfer) accept(ln net.Listener) (net.Conn, error) {
+func (t *exchange) accept(ln net.Listener) (net.Conn, error) {
 	peer := addrPort(t.c.raw.RemoteAddr()).Addr()
 	ln.(*net.TCPListener).SetDeadline(time.Now().Add(t.c.opts.Timeout))
 	stop := context.AfterFunc(t.ctx, func() { ln.Close() })

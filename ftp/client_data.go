@@ -30,8 +30,8 @@ func (c *Client) LastData() DataInfo {
 	return c.lastData
 }
 
-// transfer is a data connection with the command that uses it.
-type transfer struct {
+// exchange is a data connection with the command that uses it.
+type exchange struct {
 	c     *Client
 	ctx   context.Context
 	raw   net.Conn
@@ -44,12 +44,12 @@ type transfer struct {
 	err   error
 }
 
-// chunk is how much moves between two looks at the clock. It stays below what
+// copyChunk is how much moves between two looks at the clock. It stays below what
 // a slow link moves within the timeout.
-const chunk = 256 << 10
+const copyChunk = 256 << 10
 
 // begin opens a data connection and starts the transfer that line asks for.
-func (c *Client) begin(ctx context.Context, line string, offset int64) (*transfer, error) {
+func (c *Client) begin(ctx context.Context, line string, offset int64) (*exchange, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.xfer != nil {
@@ -59,7 +59,7 @@ func (c *Client) begin(ctx context.Context, line string, offset int64) (*transfe
 		return nil, err
 	}
 	c.lastData = DataInfo{}
-	t := &transfer{c: c, ctx: ctx}
+	t := &exchange{c: c, ctx: ctx}
 	var ln net.Listener
 	var err error
 	if c.opts.Data == DataEPRT || c.opts.Data == DataPORT {
@@ -93,7 +93,7 @@ func (c *Client) begin(ctx context.Context, line string, offset int64) (*transfe
 // establish waits for the 1yz reply, for the server's connection when active,
 // and for the TLS handshake. Some servers say 150 only after the handshake and
 // others cannot begin one before, so it starts on the reply, or a second later.
-func (t *transfer) establish(ln net.Listener) error {
+func (t *exchange) establish(ln net.Listener) error {
 	c := t.c
 	t.conn = t.raw
 	prelim := c.expect()
@@ -146,7 +146,7 @@ func (t *transfer) establish(ln net.Listener) error {
 
 // why ends a transfer that began with 1yz but has no data connection, and
 // returns the server's explanation when it gives one.
-func (t *transfer) why(err error) error {
+func (t *exchange) why(err error) error {
 	t.kill()
 	r, rerr := t.c.await(t.ctx, t.final)
 	if rerr != nil {
@@ -159,7 +159,7 @@ func (t *transfer) why(err error) error {
 }
 
 // handshake sets t.conn; it reads no other field that changes meanwhile.
-func (t *transfer) handshake() error {
+func (t *exchange) handshake() error {
 	c := t.c
 	cfg := c.tlsConfig(readOnlySessions{&c.session})
 	if c.opts.FreshDataTLS {
@@ -177,7 +177,7 @@ func (t *transfer) handshake() error {
 }
 
 // kill cuts the data connection so that the server cannot take what it got for all.
-func (t *transfer) kill() {
+func (t *exchange) kill() {
 	if t.raw == nil {
 		return
 	}
@@ -189,7 +189,7 @@ func (t *transfer) kill() {
 
 // finish ends the transfer and fetches the final reply, once. cause is why
 // the data ended early, nil when all of it moved.
-func (t *transfer) finish(cause error) error {
+func (t *exchange) finish(cause error) error {
 	c := t.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -254,7 +254,7 @@ func (c *Client) Abort(ctx context.Context) error {
 
 // closeWrite ends an upload. Under TLS it sends close_notify and waits for the
 // server's, so that neither side has to guess whether the file is complete.
-func (t *transfer) closeWrite() error {
+func (t *exchange) closeWrite() error {
 	tc, ok := t.conn.(*tls.Conn)
 	if !ok {
 		return nil // finish closes, and FIN is the end of the file
@@ -289,12 +289,12 @@ func (t *transfer) closeWrite() error {
 }
 
 // copyFrom sends r. Files go to a bare TCP connection within the kernel.
-func (t *transfer) copyFrom(r io.Reader) (total int64, err error) {
+func (t *exchange) copyFrom(r io.Reader) (total int64, err error) {
 	limit := func() { t.raw.SetWriteDeadline(time.Now().Add(t.c.opts.Timeout)) }
 	if f, ok := r.(*os.File); ok && t.conn == t.raw {
 		for {
 			limit()
-			n, err := io.CopyN(t.raw, f, chunk)
+			n, err := io.CopyN(t.raw, f, copyChunk)
 			total += n
 			if err == io.EOF {
 				return total, nil
@@ -326,7 +326,7 @@ func (t *transfer) copyFrom(r io.Reader) (total int64, err error) {
 
 // download is what Retrieve returns.
 type download struct {
-	t   *transfer
+	t   *exchange
 	end error // sticky
 }
 
@@ -347,7 +347,7 @@ func (d *download) Read(p []byte) (int, error) {
 func (d *download) WriteTo(w io.Writer) (total int64, err error) {
 	for d.end == nil {
 		d.t.raw.SetReadDeadline(time.Now().Add(d.t.c.opts.Timeout))
-		n, err := io.CopyN(w, d.t.conn, chunk)
+		n, err := io.CopyN(w, d.t.conn, copyChunk)
 		total += n
 		if err != nil {
 			d.ended(err)
@@ -392,12 +392,4 @@ func (d *download) Close() error {
 		return nil
 	}
 	return err
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	if t, ok := a.(*net.TCPAddr); ok {
-		ap := t.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	return netip.AddrPort{}
 }

@@ -235,7 +235,7 @@ func (c *Client) StoreUnique(ctx context.Context, hint string, r io.Reader) (nam
 	return "", n, &ProtocolError{Line: clip(t.first.Text), Why: `it does not name the file as "FILE: name" after STOU`}
 }
 
-func (c *Client) upload(ctx context.Context, line string, r io.Reader, offset int64) (int64, *transfer, error) {
+func (c *Client) upload(ctx context.Context, line string, r io.Reader, offset int64) (int64, *exchange, error) {
 	t, err := c.begin(ctx, line, offset)
 	if err != nil {
 		return 0, nil, err

@@ -45,7 +45,7 @@ func (c *Client) List(ctx context.Context, path string) iter.Seq2[Entry, error] 
 			return
 		}
 		now := time.Now()
-		for l, err := range c.Lines(ctx, command("LIST", path)) {
+		for l, err := range c.Lines(ctx, withArg("LIST", path)) {
 			if err != nil {
 				yield(Entry{}, err)
 				return
@@ -65,7 +65,7 @@ func (c *Client) List(ctx context.Context, path string) iter.Seq2[Entry, error] 
 // the server sends, including those of type cdir and pdir.
 func (c *Client) MachineList(ctx context.Context, path string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		for l, err := range c.Lines(ctx, command("MLSD", path)) {
+		for l, err := range c.Lines(ctx, withArg("MLSD", path)) {
 			if err != nil {
 				yield(Entry{}, err)
 				return
@@ -90,7 +90,7 @@ func entryOf(line string) (Entry, error) {
 // 4.1.2.7). Whether they carry the path is up to the server.
 func (c *Client) NameList(ctx context.Context, path string) ([]string, error) {
 	var names []string
-	for l, err := range c.Lines(ctx, command("NLST", path)) {
+	for l, err := range c.Lines(ctx, withArg("NLST", path)) {
 		var refused *Error
 		if errors.As(err, &refused) && refused.Code == 550 && len(names) == 0 && path == "" {
 			return nil, nil // how several servers say that the directory is empty
@@ -106,7 +106,7 @@ func (c *Client) NameList(ctx context.Context, path string) ([]string, error) {
 // Stat describes one file or directory by MLST. The name is the server's
 // spelling, usually the full path.
 func (c *Client) Stat(ctx context.Context, path string) (Entry, error) {
-	r, err := c.reply(ctx, 2, command("MLST", path))
+	r, err := c.reply(ctx, 2, withArg("MLST", path))
 	if err != nil {
 		return Entry{}, err
 	}
@@ -162,8 +162,8 @@ func listLine(br *bufio.Reader) (string, error) {
 	}
 }
 
-// command joins a verb and an argument that may be empty.
-func command(verb, arg string) string {
+// withArg joins a verb and an argument that may be empty.
+func withArg(verb, arg string) string {
 	if arg == "" {
 		return verb
 	}
