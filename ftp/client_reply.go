@@ -87,7 +87,7 @@ func replyCode(line string) (code int, sep byte, ok bool) {
 	if len(line) < 3 || line[0] < '1' || line[0] > '6' {
 		return 0, 0, false
 	}
-	n, ok := decimal(line[:3], 3, 699)
+	n, ok := readDecimal(line[:3], 3, 699)
 	if !ok {
 		return 0, 0, false
 	}

@@ -13,9 +13,9 @@ import (
 // neither 1 (IPv4) nor 2 (IPv6): the answer is then 522, not 501.
 var ErrFamily = errors.New("unknown network protocol, use 1 (IPv4) or 2 (IPv6)")
 
-// decimal reads a decimal number of at most max that consists of 1 to width
+// readDecimal reads a decimal number of at most max that consists of 1 to width
 // digits and nothing else.
-func decimal(s string, width int, max int) (int, bool) {
+func readDecimal(s string, width int, max int) (int, bool) {
 	if s == "" || len(s) > width {
 		return 0, false
 	}
@@ -39,7 +39,7 @@ func ParsePort(arg string) (netip.AddrPort, error) {
 	rest := arg
 	for i := range b {
 		f, tail, more := strings.Cut(rest, ",")
-		n, ok := decimal(f, 3, 255)
+		n, ok := readDecimal(f, 3, 255)
 		if !ok || more != (i < len(b)-1) {
 			return netip.AddrPort{}, fmt.Errorf("%q is not an address of the form h1,h2,h3,h4,p1,p2 with six numbers from 0 to 255", clip(arg))
 		}
@@ -78,7 +78,7 @@ func ParseEPRT(arg string) (netip.AddrPort, error) {
 	}
 	d := arg[:1]
 	proto, rest, ok := strings.Cut(arg[1:], d)
-	family, isNum := decimal(proto, 5, 65535)
+	family, isNum := readDecimal(proto, 5, 65535)
 	if !ok || !isNum {
 		return bad("the network protocol is not a number")
 	}
@@ -93,7 +93,7 @@ func ParseEPRT(arg string) (netip.AddrPort, error) {
 	if !ok {
 		return bad("the port is missing")
 	}
-	n, ok := decimal(strings.TrimSuffix(rest, d), 5, 65535)
+	n, ok := readDecimal(strings.TrimSuffix(rest, d), 5, 65535)
 	if !ok {
 		return bad("the port is not a number from 0 to 65535")
 	}
@@ -148,7 +148,7 @@ func ParseEPSVReply(text string) (uint16, error) {
 			continue
 		}
 		p, _, ok := strings.Cut(text[i+3:], string(d))
-		if n, num := decimal(p, 5, 65535); ok && num && n > 0 {
+		if n, num := readDecimal(p, 5, 65535); ok && num && n > 0 {
 			return uint16(n), nil
 		}
 	}
@@ -177,7 +177,7 @@ func ParseTimeVal(s string) (time.Time, error) {
 		if i == 0 {
 			to = 4
 		}
-		n, ok := decimal(whole[from:to], 4, max[i])
+		n, ok := readDecimal(whole[from:to], 4, max[i])
 		if !ok {
 			return bad()
 		}
