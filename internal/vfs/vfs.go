@@ -155,6 +155,20 @@ type HardLinker interface {
 	Link(ctx context.Context, from, to string) error
 }
 
+// Partials is the ability to tell what AtomicResume kept of an upload that
+// failed, so that a client that asks for the size can continue it.
+type Partials interface {
+	// Partial returns the bytes kept for name by owner; fault.NotExist when there is nothing.
+	Partial(ctx context.Context, name, owner string) (int64, error)
+}
+
+// Sweeper is the ability to remove what broken uploads left behind.
+type Sweeper interface {
+	// Sweep removes hidden files that nobody writes and that have been still
+	// for longer than age, and returns how many it removed.
+	Sweep(ctx context.Context, age time.Duration) (int, error)
+}
+
 // OSFile returns the operating system's file behind x, or nil when bytes must
 // pass through us. The transfer path needs it for sendfile and splice.
 func OSFile(x any) *os.File {

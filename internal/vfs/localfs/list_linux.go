@@ -1,0 +1,175 @@
+package localfs
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io/fs"
+	"iter"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/portreeve/portreeve/internal/fault"
+	"github.com/portreeve/portreeve/internal/vfs"
+)
+
+// listBuffer is one getdents64 call's worth: some 2,000 entries.
+const listBuffer = 64 << 10
+
+var listBuffers = sync.Pool{New: func() any { return new([listBuffer]byte) }}
+
+// List implements vfs.FS. It holds one descriptor and one buffer, whatever the
+// size of the directory; a caller that stops gives both back. Entries are
+// described without following links. An entry that vanishes meanwhile is left out.
+func (f *FS) List(ctx context.Context, name string) iter.Seq2[vfs.Info, error] {
+	return func(yield func(vfs.Info, error) bool) {
+		d, err := f.openDir(ctx, name)
+		if err != nil {
+			yield(vfs.Info{}, err)
+			return
+		}
+		defer d.Close()
+		buf := listBuffers.Get().(*[listBuffer]byte)
+		defer listBuffers.Put(buf)
+		for fd := int(d.Fd()); ; {
+			if ctx.Err() != nil {
+				yield(vfs.Info{}, fault.Wrap("list", name, context.Cause(ctx)))
+				return
+			}
+			var n int
+			err := retry(func() (err error) { n, err = unix.Getdents(fd, buf[:]); return })
+			if err == unix.ENOENT {
+				return // removed while we read it: it has no entries
+			}
+			if err != nil {
+				yield(vfs.Info{}, f.fail("list", name, err))
+				return
+			}
+			if n == 0 || !f.entries(fd, name, buf[:n], yield) {
+				return
+			}
+		}
+	}
+}
+
+// openDir opens a directory for reading its entries.
+func (f *FS) openDir(ctx context.Context, name string) (*os.File, error) {
+	rel, err := f.lookup(ctx, "list", name)
+	if err != nil {
+		return nil, err
+	}
+	d, err := f.root.OpenFile(rel, os.O_RDONLY|dirFlags|openFlags, 0)
+	if err != nil {
+		return nil, f.fail("list", name, err)
+	}
+	if f.mounts {
+		return d, nil
+	}
+	fi, err := d.Stat()
+	switch {
+	case err != nil:
+		err = f.fail("list", name, err)
+	case infoOf(fi).Dev != f.dev && f.foreign(d):
+		err = fault.New(fault.Denied, "list", name, errForeign)
+	default:
+		return d, nil
+	}
+	_ = d.Close()
+	return nil, err
+}
+
+// entries hands on the entries of one buffer of linux_dirent64:
+// inode 8, offset 8, length 2, type 1, name with NUL.
+func (f *FS) entries(fd int, dirName string, b []byte, yield func(vfs.Info, error) bool) bool {
+	const head = 19
+	for len(b) > head {
+		size := int(binary.NativeEndian.Uint16(b[16:]))
+		if size <= head || size > len(b) {
+			return true
+		}
+		raw := b[head:size]
+		ino := binary.NativeEndian.Uint64(b)
+		b = b[size:]
+		if i := bytes.IndexByte(raw, 0); i >= 0 {
+			raw = raw[:i]
+		}
+		if ino == 0 || len(raw) == 0 || raw[0] == '.' && (len(raw) == 1 || len(raw) == 2 && raw[1] == '.') {
+			continue
+		}
+		name := string(raw)
+		if isTemp(name) {
+			continue
+		}
+		var st unix.Stat_t
+		err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == unix.EINTR {
+			err = retry(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+		}
+		if err == unix.ENOENT {
+			continue
+		}
+		i := vfs.Info{Name: name}
+		if err == nil {
+			i = infoFrom(name, &st)
+		} else {
+			// One entry that cannot be described (a dead network mount, a
+			// directory with r but not x) must not hide the others.
+			i.Mode = fs.ModeIrregular
+		}
+		if i.Mode&fs.ModeSymlink != 0 {
+			i.Target = linkTarget(fd, dirName, name)
+		}
+		if !yield(i, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+func linkTarget(fd int, dirName, name string) string {
+	var b [vfs.MaxPath]byte
+	n, err := unix.Readlinkat(fd, name, b[:])
+	if err != nil || n <= 0 || n == len(b) {
+		return ""
+	}
+	return inside(dirName, string(b[:n]))
+}
+
+func infoFrom(name string, st *unix.Stat_t) vfs.Info {
+	return vfs.Info{
+		Name: name, Size: st.Size, Mode: modeFrom(st.Mode), ModTime: time.Unix(int64(st.Mtim.Sec), int64(st.Mtim.Nsec)),
+		UID: st.Uid, GID: st.Gid, Links: uint32(st.Nlink), Dev: uint64(st.Dev), Inode: st.Ino,
+	}
+}
+
+func modeFrom(m uint32) fs.FileMode {
+	mode := fs.FileMode(m & 0o777)
+	switch m & syscall.S_IFMT {
+	case syscall.S_IFBLK:
+		mode |= fs.ModeDevice
+	case syscall.S_IFCHR:
+		mode |= fs.ModeDevice | fs.ModeCharDevice
+	case syscall.S_IFDIR:
+		mode |= fs.ModeDir
+	case syscall.S_IFIFO:
+		mode |= fs.ModeNamedPipe
+	case syscall.S_IFLNK:
+		mode |= fs.ModeSymlink
+	case syscall.S_IFSOCK:
+		mode |= fs.ModeSocket
+	}
+	if m&syscall.S_ISGID != 0 {
+		mode |= fs.ModeSetgid
+	}
+	if m&syscall.S_ISUID != 0 {
+		mode |= fs.ModeSetuid
+	}
+	if m&syscall.S_ISVTX != 0 {
+		mode |= fs.ModeSticky
+	}
+	return mode
+}
