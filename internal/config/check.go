@@ -1,3 +1,495 @@
 package config
 
-func (c *Config) finish(earlier Errors) Errors { return nil }
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// checker fills derived values and finds values that make no sense.
+type checker struct {
+	c       *Config
+	earlier Errors // of decoding; a key that is already wrong is not judged again
+	errs    Errors
+}
+
+func (c *Config) finish(earlier Errors) Errors {
+	k := &checker{c: c, earlier: earlier}
+	k.paths(reflect.ValueOf(c).Elem(), "")
+	k.listeners()
+	k.ftp()
+	k.tls()
+	k.rest()
+	if len(earlier)+len(k.errs) == 0 {
+		k.warn()
+	}
+	return k.errs
+}
+
+// at finds the best place to blame for key: itself or the table it is missing from.
+func (k *checker) at(key string) Error {
+	e := Error{File: k.c.src.file, Key: plainKey(key)}
+	if o := k.c.src.origin[key]; o != "" {
+		_, e.File, _ = strings.Cut(o, " ") // "env NAME", "flag --name"
+		return e
+	}
+	for p := key; p != ""; {
+		if at, ok := k.c.src.at[p]; ok {
+			e.Line, e.Col = at.line, at.col
+			break
+		}
+		p = p[:max(0, strings.LastIndexByte(p, '.'))]
+	}
+	return e
+}
+
+func (k *checker) fail(key, format string, args ...any) {
+	e := k.at(key)
+	e.Text = fmt.Sprintf(format, args...)
+	for _, o := range k.earlier {
+		if o.Key == e.Key && o.Line == e.Line && o.File == e.File {
+			return
+		}
+	}
+	k.errs = append(k.errs, e)
+}
+
+func (k *checker) warning(key, format string, args ...any) {
+	e := k.at(key)
+	e.Text = fmt.Sprintf(format, args...)
+	k.c.src.warnings = append(k.c.src.warnings, e)
+}
+
+// paths makes every path absolute: those of the file start at its directory,
+// those of environment and flags at the working directory.
+func (k *checker) paths(v reflect.Value, prefix string) {
+	for _, f := range fields(v.Type()) {
+		key, fv := join(prefix, f.name), v.Field(f.index)
+		switch shapeOf(f.typ) {
+		case table:
+			k.paths(fv, key)
+		case tables:
+			for i := range fv.Len() {
+				k.paths(fv.Index(i), fmt.Sprintf("%s[%d]", key, i))
+			}
+		case scalar:
+			if f.path != "" && fv.String() != "" {
+				k.path(fv, &f, key)
+			}
+		}
+	}
+}
+
+func (k *checker) path(v reflect.Value, f *field, key string) {
+	p := v.String()
+	if strings.ContainsRune(p, 0) {
+		k.fail(key, "a path cannot contain a zero byte")
+		return
+	}
+	if !filepath.IsAbs(p) {
+		if k.c.src.origin[key] == "" {
+			p = filepath.Join(k.c.src.dir, p)
+		}
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			k.fail(key, "%v; write an absolute path", err)
+			return
+		}
+		p = abs
+	}
+	v.SetString(filepath.Clean(p))
+	st, err := os.Stat(p)
+	switch {
+	case f.path == "file" && os.IsNotExist(err):
+		k.fail(key, "no such file: %s; check the path, relative ones start at the directory of this file", printable(p))
+	case f.path == "file" && err != nil:
+		k.fail(key, "%v; the server must be able to read it", err)
+	case f.path == "file" && !st.Mode().IsRegular():
+		k.fail(key, "%s is not a regular file", printable(p))
+	case f.path == "dir" && err == nil && !st.IsDir():
+		k.fail(key, "%s is not a directory", printable(p))
+	case f.path == "new" && err == nil && st.IsDir():
+		k.fail(key, "%s is a directory; name a file in it", printable(p))
+	}
+}
+
+func (k *checker) listeners() {
+	c := k.c
+	if len(c.Listen) == 0 && len(k.earlier) == 0 && c.src.file != "" {
+		k.fail("listen", "no listener; add [[listen]] with protocol = \"ftp\"")
+	}
+	names := map[string]int{}
+	for i := range c.Listen {
+		if n := c.Listen[i].Name; n != "" {
+			key := fmt.Sprintf("listen[%d].name", i)
+			if j, ok := names[n]; ok {
+				k.fail(key, "%q is already the name of another listener%s; choose another", n, k.where(fmt.Sprintf("listen[%d].name", j)))
+			} else if strings.Trim(n, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" || len(n) > 64 {
+				k.fail(key, "%s: a name is up to 64 letters, digits, dots, dashes and underscores", strconv.Quote(clip(n)))
+			}
+			names[n] = i
+		}
+	}
+	for i := range c.Listen {
+		l, key := &c.Listen[i], fmt.Sprintf("listen[%d]", i)
+		k.listener(l, key)
+		if l.Name == "" && l.Protocol != "" {
+			base := string(l.Protocol) + "-" + strconv.Itoa(int(l.Port()))
+			l.Name = base
+			for n := 2; ; n++ {
+				if _, taken := names[l.Name]; !taken {
+					break
+				}
+				l.Name = base + "-" + strconv.Itoa(n)
+			}
+			names[l.Name] = i
+		}
+		for j := range i {
+			if clash(&c.Listen[j], l) {
+				k.fail(key+".address", "port %d is already taken by listener %s%s; choose another port or address", l.Port(), c.Listen[j].Name, k.where(fmt.Sprintf("listen[%d].address", j)))
+				break
+			}
+		}
+	}
+	k.ranges()
+}
+
+// where is " in line 7", or nothing when the key is not in the file.
+func (k *checker) where(key string) string {
+	if e := k.at(key); e.Line > 0 {
+		return fmt.Sprintf(" in line %d", e.Line)
+	}
+	return ""
+}
+
+// clash reports whether a and b cannot be bound at the same time.
+func clash(a, b *Listen) bool {
+	if a.Port() != b.Port() || a.Port() == 0 {
+		return false
+	}
+	x, y := a.Host(), b.Host()
+	switch {
+	case !x.IsValid() || !y.IsValid():
+		return true
+	case x.IsUnspecified() || y.IsUnspecified():
+		return x.Is4() == y.Is4()
+	}
+	return x == y
+}
+
+var defaultPort = map[Protocol]string{ProtocolFTP: ":21", ProtocolFTPS: ":990", ProtocolSFTP: ":22"}
+
+func (k *checker) listener(l *Listen, key string) {
+	if l.Protocol == "" {
+		k.fail(key+".protocol", "missing; write protocol = \"ftp\", \"ftps\" or \"sftp\"")
+		return
+	}
+	if l.Address == "" {
+		l.Address = defaultPort[l.Protocol]
+	}
+	if fixed, err := checkAddress(l.Address); err != nil {
+		k.fail(key+".address", "%s", err)
+		l.Address = ":0" // so that nothing is derived from it
+	} else {
+		l.Address = fixed
+	}
+	k.listenerTLS(l, key)
+	for _, h := range l.Hosts {
+		if !validHost(strings.TrimPrefix(h, "*.")) {
+			k.fail(key+".hosts", "%q is not a host name; write it like \"ftp.example.org\" or \"*.example.org\"", clip(h))
+		}
+	}
+	k.passiveAddress(key+".passive_address", l.PassiveAddress)
+	k.banner(key+".banner", l.Banner)
+}
+
+func (k *checker) listenerTLS(l *Listen, key string) {
+	if l.Protocol == ProtocolSFTP {
+		if l.TLS != "" && l.TLS != Off {
+			k.fail(key+".tls", "sftp is SSH and has no TLS; remove the key")
+		}
+		if l.DataTLS != "" && l.DataTLS != Off {
+			k.fail(key+".data_tls", "sftp is SSH and has no TLS; remove the key")
+		}
+		if l.ClientCert != "" && l.ClientCert != CertOff {
+			k.fail(key+".client_cert", "sftp is SSH and has no TLS; remove the key")
+		}
+		l.TLS, l.DataTLS = Off, Off
+		return
+	}
+	switch {
+	case l.TLS == "":
+		l.TLS = Required
+	case l.Protocol == ProtocolFTPS && l.TLS != Required:
+		k.fail(key+".tls", "%q is not possible with ftps, which starts with TLS; remove the key or write protocol = \"ftp\"", string(l.TLS))
+	}
+	if l.DataTLS == "" {
+		l.DataTLS = l.TLS
+	}
+	if l.TLS == Off && l.DataTLS != Off {
+		k.fail(key+".data_tls", "%q needs TLS on the control connection, but tls is \"off\"; write tls = \"offered\" or data_tls = \"off\"", string(l.DataTLS))
+	}
+	if l.DataTLS == Off && l.DataSession == BindRequire {
+		k.fail(key+".data_session", "\"require\" has no effect with data_tls = \"off\"; remove one of them")
+	}
+	if l.DataSession == "" {
+		l.DataSession = BindPrefer
+	}
+	if l.ClientCert == "" {
+		l.ClientCert = CertOff
+	}
+	if l.ClientCert != CertOff && l.TLS == Off {
+		k.fail(key+".client_cert", "client certificates need TLS, but tls is \"off\"")
+	}
+	if l.CertLogin && l.ClientCert == CertOff {
+		k.fail(key+".cert_login", "no client certificate is asked for; write client_cert = \"optional\" or \"required\"")
+	}
+	if l.ClientCert == CertRequired && !l.CertLogin && k.c.TLS.ClientCA == "" {
+		k.fail(key+".client_cert", "\"required\" without tls.client_ca would accept a certificate that anybody made; set tls.client_ca, or cert_login = true")
+	}
+	if l.LegacyTLS && l.TLS == Off {
+		k.fail(key+".legacy_tls", "has no effect with tls = \"off\"; remove one of them")
+	}
+}
+
+// checkAddress accepts an IP address or nothing, a colon and a port.
+func checkAddress(s string) (string, error) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		if a, aerr := netip.ParseAddr(s); aerr == nil {
+			return "", fmt.Errorf("%q has no port; write %q", s, net.JoinHostPort(a.String(), "21"))
+		}
+		if _, perr := strconv.ParseUint(s, 10, 16); perr == nil {
+			return "", fmt.Errorf("%q lacks a colon; write %q", s, ":"+s)
+		}
+		return "", fmt.Errorf("%q is not an address; write it like \":21\", \"192.0.2.1:21\" or \"[2001:db8::1]:21\"", clip(s))
+	}
+	if n, err := strconv.ParseUint(port, 10, 64); err != nil || strings.HasPrefix(port, "+") {
+		return "", fmt.Errorf("%q is not a port number; write it like \":21\"", clip(port))
+	} else if n > 65535 {
+		return "", fmt.Errorf("port %s does not exist; the last one is 65535", clip(port))
+	} else {
+		port = strconv.FormatUint(n, 10)
+	}
+	if host == "" || host == "*" {
+		return ":" + port, nil
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return "", fmt.Errorf("%q is not an IP address; a listener needs one of this machine's addresses, such as \"127.0.0.1:%s\", or none: \":%s\"", clip(host), port, port)
+	}
+	if a.IsMulticast() {
+		return "", fmt.Errorf("%s is a multicast address, on which nobody can connect", a)
+	}
+	return net.JoinHostPort(a.Unmap().String(), port), nil
+}
+
+// validHost checks the syntax of a DNS name.
+func validHost(s string) bool {
+	if len(s) > 253 || s == "" {
+		return false
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(s, "."), ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for i := range len(label) {
+			c := label[i]
+			if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// AcceptsHost reports whether name, from HOST or a TLS server name, is one of
+// l's hosts. An empty list accepts any. Upper and lower case are the same.
+func (l *Listen) AcceptsHost(name string) bool {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	for _, h := range l.Hosts {
+		h = strings.ToLower(strings.TrimSuffix(h, "."))
+		if name == h {
+			return true
+		}
+		if rest, ok := strings.CutPrefix(h, "*."); ok {
+			if first, tail, dot := strings.Cut(name, "."); dot && first != "" && tail == rest {
+				return true
+			}
+		}
+	}
+	return len(l.Hosts) == 0
+}
+
+// passiveAddress checks an announced address: literal, name or nothing.
+func (k *checker) passiveAddress(key, s string) {
+	if s == "" {
+		return
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		switch {
+		case a.IsUnspecified():
+			k.fail(key, "%s is not an address a client can connect to; leave it empty for the address the client reached", s)
+		case a.IsMulticast(), a.Zone() != "":
+			k.fail(key, "%s is not an address a client can connect to; write the server's public address", s)
+		}
+		return
+	}
+	last := s[strings.LastIndexByte(s, '.')+1:] // 300.1.1.1 is a mistyped address, not a name
+	if !validHost(s) || strings.Trim(last, "0123456789") == "" {
+		k.fail(key, "%q is neither an IP address nor a host name; write the address without port", clip(s))
+	}
+}
+
+func (k *checker) banner(key, s string) {
+	if len(s) > 4000 {
+		k.fail(key, "%d bytes are too long; the most is 4000", len(s))
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) && r != '\n' {
+			k.fail(key, "contains the control character %U; only line breaks are possible", r)
+			return
+		}
+	}
+}
+
+// ranges checks that no listener's own port lies in a passive range.
+func (k *checker) ranges() {
+	global := false
+	for i := range k.c.Listen {
+		l := &k.c.Listen[i]
+		if l.Protocol == ProtocolSFTP || l.Protocol == "" {
+			continue
+		}
+		if l.PassivePorts == nil {
+			global = true
+			continue
+		}
+		k.rangeFree(fmt.Sprintf("listen[%d].passive_ports", i), *l.PassivePorts)
+	}
+	if global {
+		k.rangeFree("ftp.passive.ports", k.c.FTP.Passive.Ports)
+	}
+}
+
+func (k *checker) rangeFree(key string, r PortRange) {
+	if r.First == 0 || r.Last < r.First { // a Config built by hand
+		k.fail(key, "%s is not a range of ports within 1024-65535", r)
+		return
+	}
+	for i := range k.c.Listen {
+		if l := &k.c.Listen[i]; l.Port() != 0 && r.Contains(l.Port()) {
+			k.fail(key, "%s contains port %d of listener %s%s; move one of them", r, l.Port(), l.Name, k.where(fmt.Sprintf("listen[%d].address", i)))
+		}
+	}
+}
+
+func (k *checker) ftp() {
+	k.banner("ftp.banner", k.c.FTP.Banner)
+	k.passiveAddress("ftp.passive.address", k.c.FTP.Passive.Address)
+	for i, r := range k.c.FTP.Passive.Rules {
+		key := fmt.Sprintf("ftp.passive.rule[%d]", i)
+		if len(r.Networks) == 0 {
+			k.fail(key+".networks", "missing; write networks = [\"10.0.0.0/8\"]")
+		}
+		if r.Address == "" {
+			k.fail(key+".address", "missing; write the address that these clients should connect to")
+		}
+		k.passiveAddress(key+".address", r.Address)
+	}
+}
+
+func (k *checker) tls() {
+	t := &k.c.TLS
+	switch {
+	case t.Cert != "" && t.Key == "":
+		k.fail("tls.cert", "tls.key is missing; name the private key of this certificate")
+	case t.Key != "" && t.Cert == "":
+		k.fail("tls.key", "tls.cert is missing; name the certificate of this key")
+	}
+	for i, c := range t.Certificates {
+		key := fmt.Sprintf("tls.certificate[%d]", i)
+		if c.Cert == "" {
+			k.fail(key+".cert", "missing; name the certificate file")
+		}
+		if c.Key == "" {
+			k.fail(key+".key", "missing; name the private key file")
+		}
+	}
+}
+
+// maxSocketPath is what fits into sockaddr_un of every system, with its final zero byte.
+const maxSocketPath = 103
+
+func (k *checker) rest() {
+	c := k.c
+	if c.DataDir == "" {
+		k.fail("data_dir", "empty; name a directory that the server may write to")
+	}
+	if c.Admin.Socket == "" && c.DataDir != "" {
+		c.Admin.Socket = filepath.Join(c.DataDir, "portreeve.sock")
+	}
+	if n := len(c.Admin.Socket); n > maxSocketPath {
+		k.fail("admin.socket", "the path %s has %d bytes, the system allows %d; set admin.socket to a shorter one, such as /run/portreeve.sock", printable(c.Admin.Socket), n, maxSocketPath)
+	}
+	if a := &c.Anonymous; a.Enabled {
+		if a.Home == "" {
+			k.fail("anonymous.home", "missing; name the directory that anonymous users see")
+		} else if _, err := os.Stat(a.Home); os.IsNotExist(err) {
+			k.fail("anonymous.home", "no such directory: %s; make it, or name another", printable(a.Home))
+		}
+	}
+	if c.Log.File != "" {
+		if _, err := os.Stat(filepath.Dir(c.Log.File)); os.IsNotExist(err) {
+			k.fail("log.file", "no such directory: %s; make it, or name another file", printable(filepath.Dir(c.Log.File)))
+		}
+	}
+}
+
+// warn notes what is allowed but seldom meant.
+func (k *checker) warn() {
+	c := k.c
+	own := c.src.warnings
+	c.src.warnings = nil
+	for _, w := range own {
+		if w.Key == "" { // of the environment; the others are made anew below
+			c.src.warnings = append(c.src.warnings, w)
+		}
+	}
+	for i := range c.Listen {
+		l, key := &c.Listen[i], fmt.Sprintf("listen[%d]", i)
+		open := !l.Host().IsLoopback() && l.Protocol != ProtocolSFTP
+		switch {
+		case open && l.TLS == Off:
+			k.warning(key+".tls", "passwords and files cross the network unprotected on %s; \"required\" is safe", l.Address)
+		case open && l.TLS == Offered:
+			k.warning(key+".tls", "a client that does not ask for TLS sends its password unprotected on %s; \"required\" is safe", l.Address)
+		case open && l.DataTLS != Required:
+			k.warning(key+".data_tls", "files may cross the network unprotected on %s; \"required\" is safe", l.Address)
+		}
+		if l.LegacyTLS {
+			k.warning(key+".legacy_tls", "TLS 1.0 and 1.1 are broken; let only the devices that need them reach %s", l.Address)
+		}
+		for _, p := range l.Proxy {
+			if p.Bits() == 0 {
+				k.warning(key+".proxy", "%s lets every client forge its address; name the load balancers alone", p)
+			}
+		}
+		if l.PassivePorts != nil && *l.PassivePorts != c.FTP.Passive.Ports &&
+			l.PassivePorts.First <= c.FTP.Passive.Ports.Last && c.FTP.Passive.Ports.First <= l.PassivePorts.Last {
+			k.warning(key+".passive_ports", "%s overlaps ftp.passive.ports (%s), so the two compete for ports", l.PassivePorts, c.FTP.Passive.Ports)
+		}
+	}
+	for _, p := range c.FTP.FXP {
+		if p.Bits() == 0 {
+			k.warning("ftp.fxp", "%s lets users aim this server's connections at any host; name the other servers alone", p)
+		}
+	}
+	c.src.warnings.sort()
+}

@@ -36,20 +36,20 @@ type Config struct {
 
 // Listen is one [[listen]] entry.
 type Listen struct {
-	Name           string     `toml:"name" reload:"live" derived:"protocol and port, such as ftp-21" doc:"Name in logs, events and the status page."`
+	Name           string     `toml:"name" example:"\"office\"" reload:"live" derived:"protocol and port, such as ftp-21" doc:"Name in logs, events and the status page."`
 	Protocol       Protocol   `toml:"protocol" reload:"live" required:"true" doc:"ftp has TLS on offer (AUTH TLS); ftps starts with TLS; sftp is file transfer over SSH."`
 	Address        string     `toml:"address" reload:"live" derived:"all addresses, at port 21, 990 or 22" doc:"IP address and port. Without an address it is all of them, IPv4 and IPv6; 0.0.0.0 is IPv4 alone and [::] is IPv6 alone. Port 0 takes any free one, for tests."`
 	TLS            Policy     `toml:"tls" reload:"live" derived:"required, for sftp off" doc:"Protection of log-in and commands. required refuses USER before AUTH TLS. Always required with ftps."`
-	DataTLS        Policy     `toml:"data_tls" reload:"live" derived:"same as tls" doc:"Protection of files and listings. off refuses PROT P, required refuses PROT C."`
+	DataTLS        Policy     `toml:"data_tls" example:"\"required\"" reload:"live" derived:"same as tls" doc:"Protection of files and listings. off refuses PROT P, required refuses PROT C."`
 	DataSession    Binding    `toml:"data_session" default:"prefer" reload:"live" doc:"Whether a protected data connection must resume the TLS session of its own control connection, which proves that both come from the same client. prefer demands it once the client has shown that it can; require demands it always and locks out clients that cannot."`
 	ClientCert     Demand     `toml:"client_cert" default:"off" reload:"live" doc:"Client certificates. With tls.client_ca they must be issued by it."`
 	CertLogin      bool       `toml:"cert_login" default:"false" reload:"live" doc:"Whether a client certificate that belongs to an account logs in without a password."`
 	AllowCCC       bool       `toml:"allow_ccc" default:"false" reload:"live" doc:"Whether a client may end the protection of the command channel after log-in (CCC), which some firewalls with an FTP helper need."`
 	StrictClose    bool       `toml:"strict_close" default:"false" reload:"live" doc:"Whether a protected upload must end with the TLS close message. false waits for it but accepts its absence, as several common clients never send it; true reports such an upload as failed, since it may have been cut short."`
-	Hosts          []string   `toml:"hosts" reload:"live" doc:"Names accepted by the HOST command and by TLS server name; *.example.org covers one label. Empty accepts any."`
-	Proxy          []Prefix   `toml:"proxy" reload:"live" doc:"Networks of load balancers that send a PROXY header, which is then demanded from them. From anybody else such a header is refused."`
-	PassivePorts   *PortRange `toml:"passive_ports" reload:"live" derived:"ftp.passive.ports" doc:"Own range of passive ports for this listener."`
-	PassiveAddress string     `toml:"passive_address" reload:"live" derived:"ftp.passive.address" doc:"Own announced address for this listener."`
+	Hosts          []string   `toml:"hosts" example:"[\"ftp.example.org\"]" reload:"live" doc:"Names accepted by the HOST command and by TLS server name; *.example.org covers one label. Empty accepts any."`
+	Proxy          []Prefix   `toml:"proxy" example:"[\"10.0.0.2\"]" reload:"live" doc:"Networks of load balancers that send a PROXY header, which is then demanded from them. From anybody else such a header is refused."`
+	PassivePorts   *PortRange `toml:"passive_ports" example:"\"51000-51099\"" reload:"live" derived:"ftp.passive.ports" doc:"Own range of passive ports for this listener."`
+	PassiveAddress string     `toml:"passive_address" example:"\"203.0.113.5\"" reload:"live" derived:"ftp.passive.address" doc:"Own announced address for this listener."`
 	Banner         string     `toml:"banner" reload:"live" derived:"ftp.banner" doc:"Own greeting for this listener."`
 	LegacyTLS      bool       `toml:"legacy_tls" default:"false" reload:"live" doc:"Whether TLS 1.0 and 1.1 are accepted on this listener, for devices that know nothing newer. Both are broken: give such devices a listener of their own."`
 }
@@ -59,7 +59,7 @@ type FTP struct {
 	Banner       string       `toml:"banner" default:"" reload:"live" doc:"Text of the greeting. Empty greets without naming the program's version."`
 	Active       bool         `toml:"active" default:"true" reload:"live" doc:"Whether clients may use active mode (PORT and EPRT)."`
 	ActiveSource ActiveSource `toml:"active_source" default:"control-1" reload:"live" doc:"Source port of active data connections: control-1 is the control port minus 1 (20, 989) where the system permits it, any lets the system choose."`
-	FXP          []Prefix     `toml:"fxp" reload:"live" doc:"Networks, other than the client's own address, that PORT and EPRT may point to, for transfers between two servers. Empty is the safe choice."`
+	FXP          []Prefix     `toml:"fxp" example:"[\"192.0.2.0/24\"]" reload:"live" doc:"Networks, other than the client's own address, that PORT and EPRT may point to, for transfers between two servers. Empty is the safe choice."`
 	ASCII        bool         `toml:"ascii" default:"true" reload:"live" doc:"Whether TYPE A converts line ends. false treats it as binary, also for SIZE."`
 	UTF8         bool         `toml:"utf8" default:"true" reload:"live" doc:"Whether file names must be UTF-8. false passes other bytes through as they are."`
 	LoginTimeout Duration     `toml:"login_timeout" default:"60s" min:"1s" reload:"live" doc:"Time from the connection to a finished log-in."`
@@ -82,23 +82,23 @@ type Passive struct {
 
 // PassiveRule is one [[ftp.passive.rule]].
 type PassiveRule struct {
-	Networks []Prefix `toml:"networks" reload:"live" required:"true" doc:"Networks of the clients."`
-	Address  string   `toml:"address" reload:"live" required:"true" doc:"Address announced to them: an IP address or a host name."`
+	Networks []Prefix `toml:"networks" example:"[\"10.0.0.0/8\"]" reload:"live" required:"true" doc:"Networks of the clients."`
+	Address  string   `toml:"address" example:"\"10.0.0.5\"" reload:"live" required:"true" doc:"Address announced to them: an IP address or a host name."`
 }
 
 // TLS is [tls].
 type TLS struct {
-	Cert         string        `toml:"cert" default:"" path:"file" reload:"live" doc:"Certificate file, PEM, followed by the intermediate ones."`
-	Key          string        `toml:"key" default:"" path:"file" reload:"live" doc:"Private key file of cert, PEM, not encrypted."`
+	Cert         string        `toml:"cert" default:"" example:"\"/etc/portreeve/cert.pem\"" path:"file" reload:"live" doc:"Certificate file, PEM, followed by the intermediate ones."`
+	Key          string        `toml:"key" default:"" example:"\"/etc/portreeve/key.pem\"" path:"file" reload:"live" doc:"Private key file of cert, PEM, not encrypted."`
 	MinVersion   TLSVersion    `toml:"min_version" default:"1.2" reload:"live" doc:"Oldest TLS version accepted."`
-	ClientCA     string        `toml:"client_ca" default:"" path:"file" reload:"live" doc:"Certificate authorities that issue client certificates, PEM."`
+	ClientCA     string        `toml:"client_ca" default:"" example:"\"/etc/portreeve/clients.pem\"" path:"file" reload:"live" doc:"Certificate authorities that issue client certificates, PEM."`
 	Certificates []Certificate `toml:"certificate" doc:"Further certificates. The client's server name chooses among them; tls.cert, or else the first one, serves clients that send none."`
 }
 
 // Certificate is one [[tls.certificate]].
 type Certificate struct {
-	Cert string `toml:"cert" path:"file" reload:"live" required:"true" doc:"Certificate file, PEM."`
-	Key  string `toml:"key" path:"file" reload:"live" required:"true" doc:"Private key file, PEM."`
+	Cert string `toml:"cert" example:"\"/etc/portreeve/other-cert.pem\"" path:"file" reload:"live" required:"true" doc:"Certificate file, PEM."`
+	Key  string `toml:"key" example:"\"/etc/portreeve/other-key.pem\"" path:"file" reload:"live" required:"true" doc:"Private key file, PEM."`
 }
 
 // Limits is [limits]. A limit of 0 is none.
@@ -109,7 +109,7 @@ type Limits struct {
 	LoginFailures  int      `toml:"login_failures" default:"10" min:"0" reload:"live" doc:"Failed log-ins from one address within login_window before it is banned; 0 never bans."`
 	LoginWindow    Duration `toml:"login_window" default:"10m" min:"1s" reload:"live" doc:"Time after which a failed log-in is forgotten."`
 	BanTime        Duration `toml:"ban_time" default:"15m" min:"1s" reload:"live" doc:"How long an address stays banned."`
-	NeverBan       []Prefix `toml:"never_ban" reload:"live" doc:"Networks that are not banned and not counted by per_address, such as an office behind NAT."`
+	NeverBan       []Prefix `toml:"never_ban" example:"[\"192.0.2.0/24\"]" reload:"live" doc:"Networks that are not banned and not counted by per_address, such as an office behind NAT."`
 	BandwidthDown  Rate     `toml:"bandwidth_down" default:"0" reload:"live" doc:"Downloads of all sessions together, such as 10MB/s; 0 is no limit."`
 	BandwidthUp    Rate     `toml:"bandwidth_up" default:"0" reload:"live" doc:"Uploads of all sessions together; 0 is no limit."`
 	UploadSize     Size     `toml:"upload_size" default:"0" reload:"live" doc:"Largest single file that may be uploaded, such as 10 GiB; 0 is no limit."`
@@ -125,7 +125,7 @@ type Upload struct {
 // Anonymous is [anonymous].
 type Anonymous struct {
 	Enabled bool   `toml:"enabled" default:"false" reload:"live" doc:"Whether anonymous log-in is possible."`
-	Home    string `toml:"home" default:"" path:"dir" reload:"live" doc:"Directory that anonymous users see."`
+	Home    string `toml:"home" default:"" example:"\"/srv/public\"" path:"dir" reload:"live" doc:"Directory that anonymous users see."`
 	Upload  bool   `toml:"upload" default:"false" reload:"live" doc:"Whether they may upload new files. They can never overwrite, rename or delete."`
 }
 
@@ -133,12 +133,12 @@ type Anonymous struct {
 type Log struct {
 	Level  LogLevel  `toml:"level" default:"info" reload:"live" doc:"Least important message that is written; debug shows the protocol lines, without passwords."`
 	Format LogFormat `toml:"format" default:"text" reload:"restart" doc:"text for people, json for programs."`
-	File   string    `toml:"file" default:"" path:"new" reload:"restart" doc:"File to write to. Empty writes to standard error."`
+	File   string    `toml:"file" default:"" example:"\"/var/log/portreeve.log\"" path:"new" reload:"restart" doc:"File to write to. Empty writes to standard error."`
 }
 
 // Admin is [admin].
 type Admin struct {
-	Socket string `toml:"socket" default:"" path:"new" reload:"restart" derived:"data_dir/portreeve.sock" doc:"Unix socket of the control commands."`
+	Socket string `toml:"socket" example:"\"/run/portreeve.sock\"" default:"" path:"new" reload:"restart" derived:"data_dir/portreeve.sock" doc:"Unix socket of the control commands."`
 }
 
 // Default returns the configuration of an empty file, with no listener.

@@ -16,6 +16,7 @@ type field struct {
 	doc      string
 	def      string
 	hasDef   bool
+	example  string // as TOML, where the default would show nothing
 	derived  string // what an absent key means, for people
 	reload   string // "live" or "restart"
 	required bool
@@ -35,7 +36,7 @@ func fields(t reflect.Type) []field {
 		def, has := f.Tag.Lookup("default")
 		out = append(out, field{
 			name: name, index: i, typ: f.Type, doc: f.Tag.Get("doc"), def: def, hasDef: has,
-			derived: f.Tag.Get("derived"), reload: f.Tag.Get("reload"), required: f.Tag.Get("required") == "true",
+			example: f.Tag.Get("example"), derived: f.Tag.Get("derived"), reload: f.Tag.Get("reload"), required: f.Tag.Get("required") == "true",
 			path: f.Tag.Get("path"), min: f.Tag.Get("min"), max: f.Tag.Get("max"),
 		})
 	}
@@ -221,4 +222,36 @@ func join(prefix, name string) string {
 		return name
 	}
 	return prefix + "." + name
+}
+
+// schemaKey is one key of the schema; tables come before their keys.
+type schemaKey struct {
+	key string // "ftp.passive.ports", with "[]" after lists of tables
+	f   field
+}
+
+// walkSchema visits every key and table in the order of the reference: the
+// plain keys of a table before its sections.
+func walkSchema(visit func(schemaKey)) {
+	var walk func(prefix string, t reflect.Type)
+	walk = func(prefix string, t reflect.Type) {
+		all := fields(t)
+		for _, f := range all {
+			if shapeOf(f.typ) <= list {
+				visit(schemaKey{join(prefix, f.name), f})
+			}
+		}
+		for _, f := range all {
+			key := join(prefix, f.name)
+			switch shapeOf(f.typ) {
+			case table:
+				visit(schemaKey{key, f})
+				walk(key, f.typ)
+			case tables:
+				visit(schemaKey{key, f})
+				walk(key+"[]", f.typ.Elem())
+			}
+		}
+	}
+	walk("", reflect.TypeFor[Config]())
 }
