@@ -1,0 +1,546 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/portreeve/portreeve/internal/events"
+	"github.com/portreeve/portreeve/internal/fault"
+	"github.com/portreeve/portreeve/internal/limits"
+	"github.com/portreeve/portreeve/internal/vfs"
+)
+
+// maxGrant is the most that moves between two looks at pace, quota and kick.
+const maxGrant = 4 << 20
+
+// File is an open file whose bytes are paced, charged and counted. Read,
+// Write, Grant, Moved and Commit are for one goroutine at a time; ReadAt,
+// WriteAt and Close may be called concurrently. Close must be called in the end
+// and publishes exactly one event.
+type File struct {
+	s     *Session
+	place place
+	name  string
+	kind  events.Kind
+	dest  string // of a copy: Target of the event
+	up    bool   // bytes go to the storage
+	quiet bool   // part of another operation, which publishes its own event
+	start time.Time
+	size  int64 // octets to move, 0 unknown
+
+	r  vfs.Reader
+	w  vfs.Writer
+	h  vfs.Handle
+	os *os.File
+
+	charge *limits.Charge
+	pinned *entry // written in place
+	old    int64  // size before, where growth is what counts
+	base   int64  // position of the first octet
+	floor  int64  // WriteAt below it needs Overwrite
+	dBytes int64  // booked by Commit
+	dFiles int64
+
+	moved  atomic.Int64
+	credit atomic.Int64 // granted and not moved yet
+	full   atomic.Bool  // the quota event was published
+
+	mu        sync.Mutex // protects what follows, and end against concurrent WriteAt
+	end       int64      // of a handle: highest octet written or present
+	committed bool
+	closed    bool
+	failed    error // first failure of pace, quota or storage
+
+	rate       rate  // under s.mu
+	prev, next *File // under s.mu
+}
+
+// add registers the file with its session; a session that ended meanwhile gets nothing.
+func (s *Session) add(f *File) error {
+	f.start = s.m.conf.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		f.abandon()
+		return fault.New(fault.Canceled, "open", f.name, s.over())
+	}
+	s.open++
+	f.next = s.files
+	if f.next != nil {
+		f.next.prev = f
+	}
+	s.files = f
+	return nil
+}
+
+func (f *File) abandon() {
+	if f.r != nil {
+		f.r.Close()
+	}
+	if f.h != nil {
+		f.h.Close()
+	}
+	if f.w != nil {
+		f.w.Abort(context.Canceled)
+	}
+	f.settle(context.WithoutCancel(f.s.m.ctx))
+}
+
+func (s *Session) remove(f *File) {
+	s.mu.Lock()
+	if f.prev != nil {
+		f.prev.next = f.next
+	} else if s.files == f {
+		s.files = f.next
+	}
+	if f.next != nil {
+		f.next.prev = f.prev
+	}
+	f.prev, f.next = nil, nil
+	s.open--
+	s.mu.Unlock()
+	s.idle()
+}
+
+func (f *File) op() string {
+	switch {
+	case f.kind == events.Copy:
+		return "copy"
+	case f.up:
+		return "upload"
+	}
+	return "download"
+}
+
+// Name is the clean client-visible path.
+func (f *File) Name() string { return f.name }
+
+// Size is how many octets are to move, 0 when unknown.
+func (f *File) Size() int64 { return f.size }
+
+// OSFile returns the operating system's file, positioned where the transfer
+// starts, for a caller that moves the bytes itself between Grant and Moved; nil
+// when bytes must pass through Read or Write.
+func (f *File) OSFile() *os.File { return f.os }
+
+// Grant waits until some octets may move and returns how many: 1 to max, 4 MiB
+// at most, less when paced or near the quota. Octets granted and not moved are
+// granted again. The error ends the transfer: the cause of a kick or of ctx,
+// or fault.Quota.
+func (f *File) Grant(ctx context.Context, max int64) (int64, error) {
+	if err := f.s.over(); err != nil {
+		return 0, f.fail(err)
+	}
+	if c := f.credit.Load(); c > 0 {
+		return min(c, max), nil
+	}
+	n, err := f.take(ctx, max)
+	if err != nil {
+		return 0, err
+	}
+	f.credit.Store(n)
+	return n, nil
+}
+
+// Moved accounts for octets that the caller has moved after Grant.
+func (f *File) Moved(n int64) {
+	if n <= 0 {
+		return
+	}
+	f.credit.Store(max(0, f.credit.Load()-n))
+	f.count(n)
+}
+
+// count adds to the counters of file, session and server.
+func (f *File) count(n int64) {
+	f.moved.Add(n)
+	switch {
+	case f.kind == events.Copy:
+	case f.up:
+		f.s.received.Add(n)
+		f.s.m.received.Add(n)
+	default:
+		f.s.sent.Add(n)
+		f.s.m.sent.Add(n)
+	}
+}
+
+// take gets permission for up to want octets at the present position.
+func (f *File) take(ctx context.Context, want int64) (int64, error) {
+	n := min(want, maxGrant)
+	if n <= 0 {
+		return 0, nil
+	}
+	charged := false
+	if f.charge != nil {
+		if free := f.old - f.base - f.moved.Load(); free > 0 {
+			n = min(n, free) // overwrites what is charged already
+		} else {
+			var err error
+			if n, err = f.charge.Take(ctx, 1, n); err != nil {
+				return 0, f.fail(err)
+			}
+			charged = true
+		}
+	}
+	got, err := f.paced(ctx, n)
+	if charged {
+		f.charge.Back(n - got)
+	}
+	return got, err
+}
+
+// paced waits for bandwidth.
+func (f *File) paced(ctx context.Context, n int64) (int64, error) {
+	if f.kind == events.Copy {
+		return n, nil // nothing crosses the network
+	}
+	var err error
+	if f.up {
+		n, err = f.s.pace.Up(ctx, f.s.ctx.Done(), n)
+	} else {
+		n, err = f.s.pace.Down(ctx, f.s.ctx.Done(), n)
+	}
+	if over := f.s.over(); over != nil {
+		f.unpaced(n)
+		return 0, f.fail(over)
+	}
+	if err != nil {
+		return 0, f.fail(err)
+	}
+	return n, nil
+}
+
+func (f *File) unpaced(n int64) {
+	switch {
+	case n <= 0 || f.kind == events.Copy:
+	case f.up:
+		f.s.pace.ReturnUp(n)
+	default:
+		f.s.pace.ReturnDown(n)
+	}
+}
+
+// fail remembers the first failure for the event and classifies it.
+func (f *File) fail(err error) error {
+	err = relabel(f.op(), f.name, err)
+	f.mu.Lock()
+	if f.failed == nil {
+		f.failed = err
+	}
+	f.mu.Unlock()
+	if fault.KindOf(err) == fault.Quota && !f.full.Swap(true) {
+		e := f.s.g.event(events.QuotaFull)
+		e.User, e.Path, e.Fault, e.Detail = f.s.user, f.name, fault.Quota, err.Error()
+		f.s.m.publish(f.s.m.ctx, e)
+	}
+	return err
+}
+
+// Read reads the next octets of a file opened with Open.
+func (f *File) Read(p []byte) (int, error) {
+	if f.r == nil {
+		return 0, f.fail(fault.Text(fault.Invalid, "the file is not open for reading in turn"))
+	}
+	n, err := f.Grant(f.s.ctx, int64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	k, err := f.r.Read(p[:n])
+	f.Moved(int64(k))
+	if err != nil && err != io.EOF {
+		err = f.fail(err)
+	}
+	return k, err
+}
+
+// Write stores the next octets of a file opened with Create.
+func (f *File) Write(p []byte) (int, error) {
+	if f.w == nil {
+		return 0, f.fail(fault.Text(fault.Invalid, "the file is not open for writing in turn"))
+	}
+	done := 0
+	for done < len(p) {
+		n, err := f.Grant(f.s.ctx, int64(len(p)-done))
+		if err != nil {
+			return done, err
+		}
+		k, err := f.w.Write(p[done : done+int(n)])
+		f.Moved(int64(k))
+		done += k
+		if err != nil {
+			return done, f.fail(err)
+		}
+	}
+	return done, nil
+}
+
+// ReadAt reads from a handle, or from a reader that can.
+func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	var src io.ReaderAt = f.h
+	if f.h == nil {
+		var ok bool
+		if src, ok = f.r.(io.ReaderAt); !ok {
+			return 0, f.fail(fault.Text(fault.Unsupported, "this storage has no random access"))
+		}
+	}
+	if f.h != nil && f.kind == events.Upload {
+		if err := f.place.may(opDownload); err != nil {
+			return 0, err
+		}
+	}
+	if err := f.s.over(); err != nil {
+		return 0, f.fail(err)
+	}
+	done := 0
+	for done < len(p) {
+		n, err := f.pacedRead(int64(len(p) - done))
+		if err != nil {
+			return done, err
+		}
+		k, err := src.ReadAt(p[done:done+int(n)], off+int64(done))
+		f.readback(n, int64(k))
+		done += k
+		if err == io.EOF {
+			return done, err
+		}
+		if err != nil {
+			return done, f.fail(err)
+		}
+	}
+	return done, nil
+}
+
+// pacedRead and readback treat reads of a handle as download, whatever it was opened for.
+func (f *File) pacedRead(n int64) (int64, error) {
+	n, err := f.s.pace.Down(f.s.ctx, nil, min(n, maxGrant))
+	if err != nil {
+		return 0, f.fail(err)
+	}
+	return n, nil
+}
+
+func (f *File) readback(granted, n int64) {
+	f.s.pace.ReturnDown(granted - n)
+	if !f.up {
+		f.moved.Add(n)
+	}
+	f.s.sent.Add(n)
+	f.s.m.sent.Add(n)
+}
+
+// WriteAt writes to a handle. More than 64 MiB past the end is fault.Range.
+func (f *File) WriteAt(p []byte, off int64) (int, error) {
+	if f.h == nil || !f.up {
+		return 0, f.fail(fault.Text(fault.Denied, "the file is not open for writing"))
+	}
+	if err := f.s.over(); err != nil {
+		return 0, f.fail(err)
+	}
+	if off < f.floor {
+		return 0, f.fail(fault.Text(fault.Denied, "no right to overwrite: only appending is allowed"))
+	}
+	if err := f.grow(off, int64(len(p))); err != nil {
+		return 0, f.fail(err)
+	}
+	done := 0
+	for done < len(p) {
+		n, err := f.paced(f.s.ctx, min(int64(len(p)-done), maxGrant))
+		if err != nil {
+			return done, err
+		}
+		k, err := f.h.WriteAt(p[done:done+int(n)], off+int64(done))
+		f.unpaced(n - int64(k))
+		f.count(int64(k))
+		done += k
+		if err != nil {
+			return done, f.fail(err)
+		}
+	}
+	return done, nil
+}
+
+// grow charges what a write at off adds to the file.
+func (f *File) grow(off, n int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return os.ErrClosed
+	}
+	to := off + n
+	if off < 0 || to < off || off > f.end+maxGap {
+		return fault.Text(fault.Range, "the write leaves a gap of more than 64 MiB")
+	}
+	if to <= f.end {
+		return nil
+	}
+	if _, err := f.charge.Take(f.s.ctx, to-f.end, to-f.end); err != nil {
+		return err
+	}
+	f.end = to
+	return nil
+}
+
+// Stat describes the open file.
+func (f *File) Stat() (vfs.Info, error) {
+	if f.h != nil {
+		i, err := f.h.Stat()
+		return i, f.place.fail("stat", err)
+	}
+	if x, ok := f.r.(interface{ Stat() (vfs.Info, error) }); ok {
+		i, err := x.Stat()
+		return i, f.place.fail("stat", err)
+	}
+	i, err := f.place.lstat(f.s.ctx)
+	return i, err
+}
+
+// Truncate sets the size of a handle open for writing.
+func (f *File) Truncate(size int64) error {
+	switch {
+	case f.h == nil || !f.up:
+		return f.fail(fault.Text(fault.Denied, "the file is not open for writing"))
+	case size < f.floor:
+		return f.fail(fault.Text(fault.Denied, "no right to overwrite: only appending is allowed"))
+	case f.s.over() != nil:
+		return f.fail(f.s.over())
+	}
+	if err := f.grow(size, 0); err != nil {
+		return f.fail(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.h.Truncate(size); err != nil {
+		return relabel("truncate", f.name, err)
+	}
+	if d := f.end - size; d > 0 {
+		f.charge.Back(d)
+	}
+	f.end = size
+	return nil
+}
+
+// Sync makes what was written to a handle durable.
+func (f *File) Sync() error {
+	if f.h == nil {
+		return nil
+	}
+	if err := f.h.Sync(); err != nil {
+		return f.fail(err)
+	}
+	return nil
+}
+
+// Commit makes an upload visible under its name and books it in the quota. An
+// upload whose session was kicked is not committed: the error is the cause.
+func (f *File) Commit(ctx context.Context) error {
+	if f.w == nil {
+		return nil
+	}
+	if err := f.s.over(); err != nil {
+		return f.fail(err)
+	}
+	f.mu.Lock()
+	switch {
+	case f.closed:
+		f.mu.Unlock()
+		return fault.New(fault.Canceled, f.op(), f.name, os.ErrClosed)
+	case f.committed:
+		f.mu.Unlock()
+		return nil
+	}
+	f.committed = true // whatever comes of it: a Writer is done after Commit
+	f.mu.Unlock()
+	do := func() error { return f.w.Commit(ctx) }
+	var err error
+	if f.charge != nil && f.pinned == nil {
+		f.dBytes, f.dFiles, err = f.s.replace(ctx, &f.place, f.charge, f.moved.Load(), do)
+	} else {
+		err = do()
+	}
+	if err != nil {
+		return f.fail(err)
+	}
+	return nil
+}
+
+// settle ends the quota charge; what Commit has booked stays.
+func (f *File) settle(ctx context.Context) {
+	switch {
+	case f.charge == nil:
+	case f.pinned != nil:
+		f.s.booked(&f.place, f.s.unpin(ctx, &f.place, f.pinned, f.charge))
+		f.pinned = nil
+	default:
+		f.s.booked(&f.place, f.charge.Settle(ctx, 0, 0))
+	}
+}
+
+var errNotCommitted = errors.New("the upload was not completed")
+
+// Close ends the transfer. cause is why it failed, nil when it did not; an
+// upload without Commit is discarded or kept for a resume, as the server
+// decided. It publishes one event, the first time it is called, and returns
+// what went wrong on closing.
+func (f *File) Close(cause error) error {
+	f.mu.Lock()
+	if f.closed {
+		f.mu.Unlock()
+		return nil
+	}
+	f.closed = true
+	committed := f.committed
+	failed := f.failed
+	f.mu.Unlock()
+	if over := f.s.over(); over != nil && (cause != nil || f.w != nil && !committed) {
+		cause = over // a kick shows as a broken connection; record the kick
+	} else if failed != nil && (cause != nil || committed) {
+		cause = failed
+	}
+	if cause == nil && f.w != nil && !committed {
+		cause = fault.New(fault.Canceled, f.op(), f.name, errNotCommitted)
+	}
+	var err error
+	switch {
+	case f.r != nil:
+		f.r.Close() // a reader has nothing to lose
+	case f.h != nil:
+		if f.up && f.s.m.conf.Sync && cause == nil {
+			err = f.h.Sync()
+		}
+		if e := f.h.Close(); err == nil {
+			err = e
+		}
+	case f.w != nil && !committed:
+		err = f.w.Abort(cause)
+	}
+	if err != nil {
+		err = f.place.fail(f.op(), err)
+		if cause == nil {
+			cause = err
+		}
+	}
+	ctx := context.WithoutCancel(f.s.m.ctx)
+	f.settle(ctx)
+	f.unpaced(f.credit.Swap(0))
+	f.s.remove(f)
+	if !f.quiet {
+		f.publish(ctx, cause)
+	}
+	return err
+}
+
+func (f *File) publish(ctx context.Context, cause error) {
+	e := f.s.g.event(f.kind)
+	e.User, e.Path, e.Target, e.Bytes = f.s.user, f.name, f.dest, f.moved.Load()
+	e.Took = f.s.m.conf.Now().Sub(f.start)
+	if cause != nil {
+		e.Fault, e.Detail = fault.KindOf(cause), cause.Error()
+	}
+	f.s.m.publish(ctx, e)
+}
