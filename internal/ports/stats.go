@@ -45,8 +45,8 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// Socket is one live passive port.
-type Socket struct {
+// LiveSocket is one live passive port.
+type LiveSocket struct {
 	Addr   netip.AddrPort `json:"addr"`
 	State  string         `json:"state"`  // "leased", or "idle": open for reuse
 	Client netip.AddrPort `json:"client"` // peer of the control connection; zero when idle
@@ -55,22 +55,22 @@ type Socket struct {
 
 // Live returns the open passive ports, sorted by address. It names clients:
 // it is for administrators.
-func (p *Pool) Live() []Socket {
-	var out []Socket
+func (p *Pool) Live() []LiveSocket {
+	var out []LiveSocket
 	p.mu.Lock()
 	for _, g := range p.groups {
 		for _, l := range g.leased {
 			if l != nil { // nil: about to be opened
-				out = append(out, Socket{l.bound, "leased", l.client, l.start})
+				out = append(out, LiveSocket{l.bound, "leased", l.client, l.start})
 			}
 		}
 		for i := range g.kept.n {
 			e := g.kept.buf[(g.kept.head+i)%len(g.kept.buf)]
-			out = append(out, Socket{Addr: netip.AddrPortFrom(g.addr, e.port), State: "idle", Since: e.since})
+			out = append(out, LiveSocket{Addr: netip.AddrPortFrom(g.addr, e.port), State: "idle", Since: e.since})
 		}
 	}
 	p.mu.Unlock()
-	slices.SortFunc(out, func(a, b Socket) int {
+	slices.SortFunc(out, func(a, b LiveSocket) int {
 		return cmp.Or(a.Addr.Addr().Compare(b.Addr.Addr()), cmp.Compare(a.Addr.Port(), b.Addr.Port()))
 	})
 	return out
