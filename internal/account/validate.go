@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/portreeve/portreeve/internal/fault"
 )
@@ -81,6 +82,9 @@ func (p problems) join(what, name string) error {
 }
 
 func (p *problems) text(what, s string) {
+	if !utf8.ValidString(s) {
+		p.add(what + " is not UTF-8 text")
+	}
 	if strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		p.add(what + " contains control characters")
 	}
@@ -90,8 +94,8 @@ func (p *problems) text(what, s string) {
 func (p *problems) source(what, s string) {
 	switch {
 	case s == "" || strings.HasPrefix(s, "mem:"):
-	case strings.ContainsRune(s, 0):
-		p.add(what + " contains a NUL")
+	case !utf8.ValidString(s) || strings.ContainsRune(s, 0):
+		p.add(what + " is not UTF-8 text or contains a NUL; the database could not keep it")
 	case !filepath.IsAbs(s):
 		p.add(fmt.Sprintf("%s %q is not an absolute path", what, s))
 	}
@@ -105,7 +109,7 @@ func (p *problems) template(what, s string) {
 
 func (p *problems) shared(mounts []Mount, rules []Rule, q Quota, b Bandwidth, sessions int, protocols []string, networks []netip.Prefix, hours []Hours) {
 	for i, m := range mounts {
-		if !cleanAbs(m.Path) {
+		if !cleanAbs(m.Path) || !utf8.ValidString(m.Path) {
 			p.add(fmt.Sprintf("mount path %q is not a clean absolute path", m.Path))
 		}
 		if slices.ContainsFunc(mounts[:i], func(o Mount) bool { return o.Path == m.Path }) {
@@ -118,14 +122,14 @@ func (p *problems) shared(mounts []Mount, rules []Rule, q Quota, b Bandwidth, se
 		p.negative("quota of mount "+m.Path, m.Quota.Bytes, m.Quota.Files)
 	}
 	for i, r := range rules {
-		if !cleanAbs(r.Path) {
+		if !cleanAbs(r.Path) || !utf8.ValidString(r.Path) {
 			p.add(fmt.Sprintf("rule path %q is not a clean absolute path", r.Path))
 		}
 		if slices.ContainsFunc(rules[:i], func(o Rule) bool { return o.Path == r.Path }) {
 			p.add(fmt.Sprintf("two rules for %s", r.Path))
 		}
 		for _, pat := range slices.Concat(r.Allow, r.Deny, r.Hide) {
-			if pat == "" || strings.ContainsAny(pat, "/\x00") {
+			if pat == "" || strings.ContainsAny(pat, "/\x00") || !utf8.ValidString(pat) {
 				p.add(fmt.Sprintf("rule %s: name pattern %q is empty or contains a slash; patterns match one name", r.Path, pat))
 			}
 		}

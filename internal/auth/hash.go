@@ -87,10 +87,10 @@ func NewHasher(o HasherOptions) (*Hasher, error) {
 	return h, nil
 }
 
-// Hash returns a new argon2id hash in PHC form. The password must not be empty
-// nor longer than MaxPassword (fault.Invalid). Limit, Canceled: see Verify.
+// Hash returns a new argon2id hash in PHC form. The password must pass
+// CheckPassword (fault.Invalid). Limit, Canceled: see Verify.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
-	if err := CheckLength(password); err != nil {
+	if err := CheckPassword(password); err != nil {
 		return "", err
 	}
 	var out string
@@ -105,13 +105,17 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return out, err
 }
 
-// CheckLength tells whether a password may be set at all; fault.Invalid.
-func CheckLength(password string) error {
+// CheckPassword tells whether a password may be set at all; fault.Invalid.
+func CheckPassword(password string) error {
 	switch {
 	case password == "":
 		return fault.Text(fault.Invalid, "the password is empty")
 	case len(password) > MaxPassword:
 		return fault.Text(fault.Invalid, fmt.Sprintf("the password is %d octets long; at most %d are allowed", len(password), MaxPassword))
+	}
+	if strings.ContainsRune(password, 0) {
+		// C implementations of bcrypt and crypt stop there, ours does not.
+		return fault.Text(fault.Invalid, "the password contains a NUL")
 	}
 	return nil
 }
@@ -119,11 +123,11 @@ func CheckLength(password string) error {
 // Verify reports whether the password matches the hash. Known forms: argon2id,
 // argon2i and argon2d, bcrypt ($2a$ $2b$ $2x$ $2y$), scrypt ($scrypt$), yescrypt
 // ($y$), PBKDF2 ($pbkdf2...$), SHA-256 and SHA-512 crypt ($5$ $6$), MD5 crypt ($1$).
-// An empty hash or password and a too long password never match and cost
-// nothing. Errors: fault.Limit when no slot came free in time, fault.Canceled
+// An empty hash, and a password that CheckPassword refuses, never match and
+// cost nothing. Errors: fault.Limit when no slot came free in time, fault.Canceled
 // when ctx ended, fault.Unsupported for a hash it cannot read or that costs too much.
 func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error) {
-	if hash == "" || CheckLength(password) != nil {
+	if hash == "" || CheckPassword(password) != nil {
 		return false, nil
 	}
 	var match bool

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/portreeve/portreeve/internal/account"
@@ -84,10 +83,9 @@ func (v *PasswordVerifier) verify(ctx context.Context, from Origin, p Password) 
 		return Identity{}, err
 	}
 	switch {
-	case p.Secret == "":
-		return Identity{}, bad("the password is empty")
-	case len(p.Secret) > MaxPassword:
-		return Identity{}, bad("the password is too long")
+	case CheckPassword(p.Secret) != nil:
+		// Before anything that depends on the account, so equal for all.
+		return Identity{}, bad(CheckPassword(p.Secret).Error())
 	case reason != "":
 	case user.KeyOnly:
 		reason = "the account may log in with a key only"
@@ -178,7 +176,7 @@ func usable(ctx context.Context, users Users, from Origin, user account.User, no
 		protocol = "ftps"
 	}
 	if err := effective.Usable(now, from.Remote.Addr(), protocol); err != nil {
-		return strings.TrimPrefix(err.Error(), ": "), nil
+		return err.Error(), nil
 	}
 	return "", nil
 }

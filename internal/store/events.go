@@ -131,9 +131,10 @@ func (f EventFilter) where() (string, []any) {
 		and(`remote >= ? AND remote < ?`, host, strings.TrimSuffix(host, ":")+";")
 	}
 	if f.Path != "" {
-		below := strings.TrimSuffix(f.Path, "/") + "/"
+		name := plain(f.Path)
+		below := strings.TrimSuffix(name, "/") + "/"
 		end := strings.TrimSuffix(below, "/") + "0" // '0' is the character after '/'
-		and(`(path = ? OR (path >= ? AND path < ?) OR target = ? OR (target >= ? AND target < ?))`, f.Path, below, end, f.Path, below, end)
+		and(`(path = ? OR (path >= ? AND path < ?) OR target = ? OR (target >= ? AND target < ?))`, name, below, end, name, below, end)
 	}
 	if !f.Since.IsZero() {
 		and(`time >= ?`, micros(f.Since))
