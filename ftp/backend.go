@@ -198,9 +198,9 @@ const (
 // TLSPolicy says whether TLS is refused, possible or demanded.
 type TLSPolicy uint8
 
-// The policies.
+// The policies. The zero value offers TLS wherever Config.TLS is set.
 const (
-	TLSOff TLSPolicy = iota
-	TLSOffered
+	TLSOffered TLSPolicy = iota
 	TLSRequired
+	TLSOff
 )

@@ -78,7 +78,7 @@ func quotePath(p string) string {
 func appendLine(b []byte, text string) []byte {
 	for i := 0; i < len(text); i++ {
 		switch ch := text[i]; {
-		case ch == '\n' || ch == '\r' || ch == 0x1b || ch == 0x7f:
+		case ch == 0x7f || ch < 0x20 && ch != 0 && ch != '\t':
 			b = append(b, '?')
 		case ch == 0xff: // Telnet IAC is doubled (RFC 854, RFC 2640 section 3.1)
 			b = append(b, 0xff, 0xff)

@@ -1,0 +1,94 @@
+package ftp
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+// blockSize is what moves at once on paths that go through our memory.
+const blockSize = 256 << 10
+
+var blocks = sync.Pool{New: func() any { b := make([]byte, blockSize); return &b }}
+
+// recordRoom is block plus what TLS adds to its 16 records.
+const recordRoom = blockSize + 17*32
+
+var recordBufs = sync.Pool{New: func() any { b := make([]byte, 0, recordRoom); return &b }}
+
+// bulkConn lies between crypto/tls and a data connection. It joins the records
+// of one block into one write, and reads ahead in large pieces. It takes no
+// deadlines from crypto/tls, which sets the write deadline to now on close;
+// those on the raw connection hold.
+type bulkConn struct {
+	net.Conn
+	wbuf *[]byte
+	rbuf *[]byte
+	r, w int
+}
+
+func newBulkConn(raw net.Conn) *bulkConn { return &bulkConn{Conn: raw} }
+
+func (b *bulkConn) Write(p []byte) (int, error) {
+	if b.wbuf == nil {
+		b.wbuf = recordBufs.Get().(*[]byte)
+	}
+	if len(*b.wbuf)+len(p) > recordRoom {
+		if err := b.flush(); err != nil {
+			return 0, err
+		}
+	}
+	*b.wbuf = append(*b.wbuf, p...)
+	return len(p), nil
+}
+
+// flush writes what Write has gathered.
+func (b *bulkConn) flush() error {
+	if b.wbuf == nil || len(*b.wbuf) == 0 {
+		return nil
+	}
+	_, err := b.Conn.Write(*b.wbuf)
+	*b.wbuf = (*b.wbuf)[:0]
+	return err
+}
+
+// Read flushes first: whoever waits for an answer must have asked.
+func (b *bulkConn) Read(p []byte) (int, error) {
+	if b.r < b.w {
+		n := copy(p, (*b.rbuf)[b.r:b.w])
+		b.r += n
+		return n, nil
+	}
+	if err := b.flush(); err != nil {
+		return 0, err
+	}
+	if b.rbuf == nil {
+		// Handshakes read little; the large buffer comes with the data.
+		if len(p) < 4096 {
+			return b.Conn.Read(p)
+		}
+		b.rbuf = blocks.Get().(*[]byte)
+	}
+	n, err := b.Conn.Read(*b.rbuf)
+	b.r, b.w = 0, max(n, 0)
+	m := copy(p, (*b.rbuf)[:b.w])
+	b.r = m
+	return m, err
+}
+
+func (b *bulkConn) SetDeadline(time.Time) error      { return nil }
+func (b *bulkConn) SetReadDeadline(time.Time) error  { return nil }
+func (b *bulkConn) SetWriteDeadline(time.Time) error { return nil }
+
+// release returns the buffers; the connection must not be used after.
+func (b *bulkConn) release() {
+	if b.wbuf != nil {
+		*b.wbuf = (*b.wbuf)[:0]
+		recordBufs.Put(b.wbuf)
+		b.wbuf = nil
+	}
+	if b.rbuf != nil {
+		blocks.Put(b.rbuf)
+		b.rbuf = nil
+	}
+}

@@ -1,0 +1,274 @@
+package ftp
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"path"
+	"time"
+)
+
+func (t *transfer) typeName() string {
+	if t.ascii {
+		return "ASCII"
+	}
+	return "BINARY"
+}
+
+// limited ends a source after n bytes.
+func limited(src io.Reader, n int64) io.Reader {
+	if n < 0 {
+		return src
+	}
+	return &io.LimitedReader{R: src, N: n}
+}
+
+func (c *Conn) cmdRETR(arg string) Reply {
+	p := c.takePending()
+	if r, fine := c.dataReady(); !fine {
+		return r
+	}
+	offset, limit := p.rest, int64(-1)
+	if p.rangeEnd > 0 {
+		offset, limit = p.rangeStart, p.rangeEnd-p.rangeStart
+	}
+	skip := int64(0)
+	if c.ascii && offset > 0 { // markers count octets as sent (RFC 3659 section 5.1)
+		skip, offset = offset, 0
+	}
+	name := c.abs(arg)
+	src, err := c.sess.Open(c.ctx, name, offset)
+	if err != nil {
+		c.data.drop()
+		return refusal(err, shown(arg))
+	}
+	c.begin("RETR", name, func(t *transfer) Reply { return t.retrieve(src, arg, offset, skip, limit) })
+	return Reply{}
+}
+
+func (t *transfer) retrieve(src Source, arg string, offset, skip, limit int64) Reply {
+	if s, is := src.(interface{ Size() int64 }); is {
+		if t.size = s.Size(); t.size >= 0 {
+			if t.size = max(t.size-offset, 0); limit >= 0 {
+				t.size = min(t.size, limit)
+			}
+		}
+	}
+	t.mark = "Opening " + t.typeName() + " data connection for " + shown(arg)
+	if t.size >= 0 && !t.ascii {
+		t.mark += " (" + decimal(t.size) + " bytes)"
+	}
+	t.mark += "."
+	d, fail := t.openData()
+	if fail != nil {
+		src.Close(fail)
+		return ok(fail.Code, "%s", fail.Message)
+	}
+	err := t.sendSource(d, src, skip, limit)
+	if err == nil {
+		err = t.endSending(d)
+	} else {
+		d.raw.Close()
+		d.finishTLS()
+	}
+	if cerr := src.Close(t.errorOf(err)); err == nil && cerr != nil {
+		err = &sourceError{cerr}
+	}
+	return t.outcome(err, "Transfer complete.")
+}
+
+func (t *transfer) sendSource(d *dataConn, src Source, skip, limit int64) error {
+	if f, m, tc := t.kernelFile(d, src); f != nil {
+		return t.sendFile(f, m, tc, limit)
+	}
+	var r io.Reader = src
+	if t.ascii {
+		r = newASCIIReader(src)
+		if _, err := io.CopyN(io.Discard, r, skip); err != nil {
+			if err == io.EOF {
+				err = &Error{554, "The restart offset lies behind the end of the file."}
+			}
+			return &sourceError{err}
+		}
+	}
+	return t.sendReader(d, limited(r, limit))
+}
+
+func (c *Conn) cmdSTOR(arg string) Reply {
+	p := c.takePending()
+	o := CreateOptions{Offset: p.rest, Size: p.alloc}
+	if p.rangeEnd > 0 {
+		return ok(501, "RANG does not apply to STOR; use REST.")
+	}
+	return c.store("STOR", c.abs(arg), arg, o)
+}
+
+func (c *Conn) cmdAPPE(arg string) Reply {
+	p := c.takePending()
+	o := CreateOptions{Append: true, Size: p.alloc}
+	if p.rest > 0 { // REST before APPE names where the end should be
+		o = CreateOptions{Offset: p.rest, Size: p.alloc}
+	}
+	return c.store("APPE", c.abs(arg), arg, o)
+}
+
+// cmdSTOU finds a name that is free, by the file system's own word.
+func (c *Conn) cmdSTOU(arg string) Reply {
+	p := c.takePending()
+	if p.rest > 0 {
+		return ok(501, "REST does not apply to STOU.")
+	}
+	if r, fine := c.dataReady(); !fine {
+		return r
+	}
+	base := arg
+	if base == "" {
+		base = "ftp"
+	}
+	for try := range 20 {
+		name := base
+		if try > 0 || arg == "" {
+			var id [5]byte
+			rand.Read(id[:])
+			name = base + "." + hex.EncodeToString(id[:])
+		}
+		sink, err := c.sess.Create(c.ctx, c.abs(name), CreateOptions{Exclusive: true, Size: p.alloc})
+		if err == nil {
+			c.receive("STOU", c.abs(name), "FILE: "+encodePath(path.Base(c.abs(name))), "Transfer complete; stored as "+encodePath(path.Base(c.abs(name)))+".", sink)
+			return Reply{}
+		}
+		if _, serr := c.sess.Stat(c.ctx, c.abs(name)); serr != nil { // not for want of a free name
+			c.data.drop()
+			return refusal(err, shown(name))
+		}
+	}
+	c.data.drop()
+	return ok(450, "No free name was found; try again.")
+}
+
+func (c *Conn) store(verb, name, arg string, o CreateOptions) Reply {
+	if r, fine := c.dataReady(); !fine {
+		return r
+	}
+	if c.ascii && o.Offset > 0 {
+		c.data.drop()
+		return ok(504, "REST with an ASCII upload is not offered; send TYPE I first.")
+	}
+	sink, err := c.sess.Create(c.ctx, name, o)
+	if err != nil {
+		c.data.drop()
+		return refusal(err, shown(arg))
+	}
+	kind := "BINARY"
+	if c.ascii {
+		kind = "ASCII"
+	}
+	c.receive(verb, name, "Opening "+kind+" data connection for "+shown(arg)+".", "Transfer complete.", sink)
+	return Reply{}
+}
+
+func (c *Conn) receive(verb, name, mark, done string, sink Sink) {
+	c.begin(verb, name, func(t *transfer) Reply {
+		t.upload, t.mark = true, mark
+		d, fail := t.openData()
+		if fail != nil {
+			sink.Close(fail)
+			return ok(fail.Code, "%s", fail.Message)
+		}
+		err := t.receiveSink(d, sink)
+		if d.tls != nil && err == nil {
+			d.tls.CloseWrite() // clients wait for it before they read the reply
+		}
+		if ferr := d.finishTLS(); err == nil && ferr != nil {
+			t.c.srv.Logger.Debug("client closed before our close_notify", "session", t.c.id, "err", ferr)
+		}
+		d.raw.Close()
+		if err == nil {
+			if cerr := sink.Commit(t.ctx); cerr != nil {
+				err = &sourceError{cerr}
+			}
+		}
+		sink.Close(t.errorOf(err))
+		return t.outcome(err, done)
+	})
+}
+
+func (t *transfer) receiveSink(d *dataConn, sink Sink) error {
+	if f, m, tc := t.kernelFile(d, sink); f != nil {
+		return t.receiveFile(f, m, tc)
+	}
+	var w io.Writer = sink
+	var aw *asciiWriter
+	if t.ascii {
+		aw = &asciiWriter{dst: sink}
+		w = aw
+	}
+	var r io.Reader = d.raw
+	if d.tls != nil {
+		r = d.tls
+	}
+	buf := blocks.Get().(*[]byte)
+	defer blocks.Put(buf)
+	for {
+		n, err := t.readData(d, r, *buf)
+		if n > 0 {
+			if _, werr := w.Write((*buf)[:n]); werr != nil {
+				return &sourceError{werr}
+			}
+			t.moved.Add(int64(n))
+		}
+		switch {
+		case err == io.EOF:
+			if aw != nil {
+				if ferr := aw.flush(); ferr != nil {
+					return &sourceError{ferr}
+				}
+			}
+			return nil
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			if !t.c.srv.LooseClose {
+				return errNoCloseNotify
+			}
+			t.c.srv.Logger.Warn("upload ended without a TLS close; stored as policy allows", "session", t.c.id, "path", t.name)
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// readData gathers records into buf until it is full or nothing more is at
+// hand, so that storage sees large writes.
+func (t *transfer) readData(d *dataConn, r io.Reader, buf []byte) (int, error) {
+	t.renew(d)
+	n, err := r.Read(buf)
+	if d.bulk == nil {
+		return n, err
+	}
+	for err == nil && n+maxRecord <= len(buf) && d.bulk.w-d.bulk.r > maxRecord {
+		var k int
+		k, err = r.Read(buf[n:])
+		n += k
+	}
+	return n, err
+}
+
+// maxRecord is the largest TLS record on the wire: with that much read ahead,
+// one more Read of the TLS connection cannot block.
+const maxRecord = 16<<10 + 5 + 256
+
+func (c *Conn) cmdABOR(string) Reply {
+	t := c.current()
+	if t == nil {
+		c.data.drop()
+		return ok(226, "No transfer to abort.")
+	}
+	t.cut(errAbort)
+	select {
+	case <-t.done:
+	case <-time.After(30 * time.Second): // storage that hangs must not hold the session for ever
+		return ok(451, "The transfer has not ended yet.")
+	}
+	return ok(226, "ABOR done.")
+}

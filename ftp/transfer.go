@@ -1,0 +1,362 @@
+package ftp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// transfer is a command that takes time: a file, a listing, a hash. It runs on
+// a goroutine of its own while the session goroutine reads on for ABOR, STAT,
+// NOOP and QUIT.
+type transfer struct {
+	c       *Conn
+	verb    string
+	name    string
+	setup   dataSetup
+	ascii   bool
+	protP   bool
+	upload  bool
+	mark    string // text of the 150
+	marked  bool
+	started time.Time
+	size    int64 // of what is to move, -1 when unknown
+	moved   atomic.Int64
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	done    chan struct{}
+
+	mu   sync.Mutex
+	conn net.Conn
+	why  error // of a cut
+}
+
+// begin starts work. The reply to the command is what work returns.
+func (c *Conn) begin(verb, name string, work func(t *transfer) Reply) *transfer {
+	t := &transfer{c: c, verb: verb, name: name, ascii: c.ascii, protP: c.protP, started: time.Now(), size: -1, done: make(chan struct{})}
+	t.setup = c.data.take()
+	t.ctx, t.cancel = context.WithCancelCause(c.ctx)
+	c.wmu.Lock()
+	c.xfer = t
+	c.wmu.Unlock()
+	go t.run(work)
+	return t
+}
+
+func (t *transfer) run(work func(t *transfer) Reply) {
+	r := t.guarded(work)
+	if t.setup.lease != nil {
+		t.setup.lease.Release()
+	}
+	c := t.c
+	c.reply(r)
+	c.wmu.Lock()
+	c.xfer = nil
+	stop := c.draining
+	if !c.closing {
+		c.raw.SetReadDeadline(time.Now().Add(c.idle))
+	}
+	c.wmu.Unlock()
+	t.cancel(nil)
+	close(t.done)
+	if stop {
+		c.Close("The server is stopping; try again in a moment.")
+	}
+	t.linger()
+}
+
+func (t *transfer) guarded(work func(t *transfer) Reply) (r Reply) {
+	defer func() {
+		if p := recover(); p != nil {
+			t.c.srv.Logger.Error("transfer ended by a fault in the server", "session", t.c.id, "verb", t.verb, "panic", p, "stack", string(debug.Stack()))
+			t.close()
+			r = ok(451, "The server met a fault of its own; the administrator finds the details in the log.")
+		}
+	}()
+	return work(t)
+}
+
+// hold remembers the data connection so that cut can close it.
+func (t *transfer) hold(nc net.Conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conn = nc
+	if t.why != nil {
+		nc.Close()
+	}
+}
+
+// cut ends the transfer from another goroutine.
+func (t *transfer) cut(why error) {
+	t.mu.Lock()
+	if t.why == nil {
+		t.why = why
+	}
+	if t.conn != nil {
+		t.conn.Close()
+	}
+	t.mu.Unlock()
+	t.cancel(why)
+}
+
+// cause returns why the transfer was cut, or nil.
+func (t *transfer) cause() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.why != nil {
+		return t.why
+	}
+	if t.ctx.Err() != nil {
+		return context.Cause(t.ctx)
+	}
+	return nil
+}
+
+func endedBy(cause error) *Error {
+	var fe *Error
+	switch {
+	case errors.Is(cause, errAbort):
+		return &Error{426, "Transfer aborted, as ABOR asked."}
+	case errors.As(cause, &fe):
+		return &Error{426, fe.Message}
+	}
+	return &Error{426, "Transfer ended: the control connection is gone."}
+}
+
+// sayMark sends the 150 once.
+func (t *transfer) sayMark() {
+	if !t.marked {
+		t.marked = true
+		t.c.reply(ok(150, "%s", t.mark))
+	}
+}
+
+func (t *transfer) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn != nil {
+		t.conn.Close()
+	}
+}
+
+// renew renews the deadline of the data connection.
+func (t *transfer) renew(d *dataConn) { d.raw.SetDeadline(time.Now().Add(t.c.srv.StallTimeout)) }
+
+// endSending tells the client that nothing more comes: close_notify and FIN.
+// The connection is read on after the reply (linger), since closing it with
+// unread bytes would reset it and destroy what the client has not read yet.
+func (t *transfer) endSending(d *dataConn) error {
+	if d.tls == nil {
+		return d.raw.Close()
+	}
+	t.renew(d)
+	d.tls.CloseWrite()
+	err := d.finishTLS()
+	if cw, is := d.raw.(interface{ CloseWrite() error }); is {
+		cw.CloseWrite()
+	}
+	return err
+}
+
+func (d *dataConn) finishTLS() error {
+	if d.bulk == nil {
+		return nil
+	}
+	err := d.bulk.flush()
+	d.bulk.release()
+	return err
+}
+
+func (t *transfer) linger() {
+	t.mu.Lock()
+	nc := t.conn
+	t.mu.Unlock()
+	if nc == nil {
+		return
+	}
+	defer nc.Close()
+	if !t.protP || t.upload || t.wasCut() {
+		return
+	}
+	nc.SetReadDeadline(time.Now().Add(5 * time.Second))
+	var junk [512]byte
+	for range 64 {
+		if _, err := nc.Read(junk[:]); err != nil {
+			return
+		}
+	}
+}
+
+func (t *transfer) wasCut() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.why != nil
+}
+
+// sendReader sends src through our memory, for everything the kernel cannot
+// send by itself: TLS, ASCII, listings, storage that is no file.
+func (t *transfer) sendReader(d *dataConn, src io.Reader) error {
+	buf := blocks.Get().(*[]byte)
+	defer blocks.Put(buf)
+	for {
+		n, err := readBlock(src, *buf)
+		if n > 0 {
+			if werr := t.write(d, (*buf)[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return &sourceError{err}
+		}
+	}
+}
+
+// readBlock fills buf as far as the source goes without waiting for more than
+// one short read: sources of files fill it, paced ones give what they may.
+func readBlock(src io.Reader, buf []byte) (int, error) {
+	for range 100 {
+		n, err := src.Read(buf)
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+func (t *transfer) write(d *dataConn, p []byte) error {
+	t.renew(d)
+	var n int
+	var err error
+	if d.tls != nil {
+		if n, err = d.tls.Write(p); err == nil && d.bulk != nil {
+			err = d.bulk.flush()
+		}
+	} else {
+		n, err = d.raw.Write(p)
+	}
+	t.moved.Add(int64(n))
+	return err
+}
+
+// sourceError marks an error of the storage, as against one of the connection.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
+// maxGrant is how much the kernel is asked to move in one go.
+const maxGrant = 4 << 20
+
+// kernelFile returns the file and meter behind x if the kernel may move the bytes.
+func (t *transfer) kernelFile(d *dataConn, x any) (*os.File, Meter, *net.TCPConn) {
+	tc, isTCP := d.raw.(*net.TCPConn)
+	of, isFile := x.(OSFiler)
+	m, metered := x.(Meter)
+	if !isTCP || !isFile || !metered || d.tls != nil || t.ascii {
+		return nil, nil, nil
+	}
+	if f := of.OSFile(); f != nil {
+		return f, m, tc
+	}
+	return nil, nil, nil
+}
+
+// sendFile has the kernel send up to limit bytes (-1: all) from f (sendfile).
+func (t *transfer) sendFile(f *os.File, m Meter, tc *net.TCPConn, limit int64) error {
+	return t.kernelMove(m, limit, func(n int64) (int64, error) {
+		return tc.ReadFrom(&io.LimitedReader{R: f, N: n})
+	}, tc)
+}
+
+// receiveFile has the kernel move the connection's bytes into f (splice).
+func (t *transfer) receiveFile(f *os.File, m Meter, tc *net.TCPConn) error {
+	return t.kernelMove(m, -1, func(n int64) (int64, error) {
+		return f.ReadFrom(&io.LimitedReader{R: tc, N: n})
+	}, tc)
+}
+
+// kernelMove asks for grants and lets move use them up until the source ends.
+// The deadline holds for a grant as a whole, so running into it after some
+// bytes have moved is slowness, not a stall.
+func (t *transfer) kernelMove(m Meter, limit int64, move func(int64) (int64, error), tc *net.TCPConn) error {
+	for limit != 0 {
+		ask := int64(maxGrant)
+		if limit > 0 {
+			ask = min(ask, limit)
+		}
+		n, err := m.Grant(t.ctx, ask)
+		if err != nil {
+			return &sourceError{err}
+		}
+		tc.SetDeadline(time.Now().Add(t.c.srv.StallTimeout))
+		k, err := move(n)
+		m.Moved(k)
+		t.moved.Add(k)
+		if limit > 0 {
+			limit -= k
+		}
+		switch {
+		case err != nil && k > 0 && errors.Is(err, os.ErrDeadlineExceeded):
+		case err != nil:
+			return err
+		case k < n:
+			return nil
+		}
+	}
+	return nil
+}
+
+// outcome turns the end of a transfer into its final reply.
+func (t *transfer) outcome(err error, done string) Reply {
+	if err == nil {
+		return ok(226, "%s", done)
+	}
+	if cause := t.cause(); cause != nil {
+		e := endedBy(cause)
+		return ok(e.Code, "%s", e.Message)
+	}
+	var se *sourceError
+	if errors.As(err, &se) {
+		r := refusal(se.err, shown(t.name))
+		if r.Code == 550 || r.Code == 502 {
+			r.Code = 451
+		}
+		return r
+	}
+	var ne net.Error
+	switch {
+	case errors.Is(err, errNoCloseNotify):
+		return ok(426, "The data connection ended without a TLS close: the file may be cut short and was not stored.")
+	case errors.As(err, &ne) && ne.Timeout():
+		return ok(426, "No data moved for %s; transfer ended.", human(t.c.srv.StallTimeout))
+	}
+	t.c.srv.Logger.Info("data connection broke", "session", t.c.id, "verb", t.verb, "err", err)
+	return ok(426, "The data connection broke after %d bytes; transfer ended.", t.moved.Load())
+}
+
+var errNoCloseNotify = errors.New("ftp: data connection closed without close_notify")
+
+// errorOf gives sessions the cause in their own terms.
+func (t *transfer) errorOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause := t.cause(); cause != nil {
+		return cause
+	}
+	var se *sourceError
+	if errors.As(err, &se) {
+		return se.err
+	}
+	return fmt.Errorf("ftp: data connection: %w", err)
+}
