@@ -20,7 +20,9 @@ type dataSetup struct {
 	at        time.Time
 }
 
-func (d *dataSetup) passive(mode string, l Lease) { *d = dataSetup{mode: mode, lease: l, at: time.Now()} }
+func (d *dataSetup) passive(mode string, l Lease) {
+	*d = dataSetup{mode: mode, lease: l, at: time.Now()}
+}
 func (d *dataSetup) active(mode string, to netip.AddrPort) {
 	*d = dataSetup{mode: mode, target: to, at: time.Now()}
 }

@@ -30,13 +30,13 @@ const (
 type flags uint8
 
 const (
-	during   flags = 1 << iota // legal while a transfer runs
-	secret                     // the argument must not be logged
-	keeps                      // leaves REST, RANG and ALLO in force
-	partner                    // is the second half of RNFR or CPFR
-	hidden                     // not in HELP (aliases)
-	isPath                     // the argument is a path and may hold NUL
-	moves                      // opens a data connection
+	during  flags = 1 << iota // legal while a transfer runs
+	secret                    // the argument must not be logged
+	keeps                     // leaves REST, RANG and ALLO in force
+	partner                   // is the second half of RNFR or CPFR
+	hidden                    // not in HELP (aliases)
+	isPath                    // the argument is a path and may hold NUL
+	moves                     // opens a data connection
 )
 
 // command is one row of the command table. Everything that must know about
