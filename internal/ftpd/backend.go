@@ -6,6 +6,7 @@ package ftpd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -58,6 +59,7 @@ func (b *Backend) Connect(ctx context.Context, c *ftp.Conn) error {
 	if err != nil {
 		return b.refuse(err, phaseGuest, "connect", "")
 	}
+	g.OnKick(func(reason string) { c.Close(sentence(reason)) })
 	b.mu.Lock()
 	b.guests[c] = g
 	b.mu.Unlock()
@@ -71,7 +73,7 @@ func (b *Backend) Disconnect(c *ftp.Conn, cause error) {
 	delete(b.guests, c)
 	b.mu.Unlock()
 	if g != nil {
-		g.Close(cause)
+		g.Close(ended(cause))
 	}
 }
 
@@ -116,6 +118,7 @@ func (b *Backend) Login(ctx context.Context, c *ftp.Conn, cred ftp.Credentials) 
 		return nil, b.refuse(fault.New(fault.Internal, "login", "", errors.New("ftpd: log-in on a connection that was not admitted")), phaseGuest, "login", "")
 	}
 	g.SetOrigin(b.origin(c)) // AUTH TLS and HOST may have come since the greeting
+	g.SetTLS(tlsText(c.TLS()))
 	var offer auth.Credential = auth.Password{User: cred.User, Secret: cred.Password}
 	if !cred.Complete {
 		offer = b.certificate(c, cred.User)
@@ -126,7 +129,6 @@ func (b *Backend) Login(ctx context.Context, c *ftp.Conn, cred ftp.Credentials) 
 	s, err := g.Login(ctx, offer)
 	switch {
 	case err == nil:
-		s.OnKick(c.Close)
 		return newSession(b, c, s), nil
 	case !cred.Complete && (errors.Is(err, auth.ErrMore) || fault.KindOf(err) == fault.Login || errors.Is(err, auth.ErrBad)):
 		return nil, ftp.ErrPassword // the certificate is not enough, or nobody's: ask
@@ -149,6 +151,28 @@ func (b *Backend) certificate(c *ftp.Conn, user string) auth.Credential {
 		return nil
 	}
 	return auth.ClientCert{User: user, Leaf: st.PeerCertificates[0], Chains: st.VerifiedChains}
+}
+
+// tlsText is what the live view shows, "" in the clear.
+func tlsText(st *tls.ConnectionState) string {
+	if st == nil {
+		return ""
+	}
+	return tls.VersionName(st.Version) + " " + tls.CipherSuiteName(st.CipherSuite)
+}
+
+// ended classifies why the engine ends a session or transfer. What is no fault
+// yet comes from the network or the client (a reset, a timeout, ABOR), which is
+// neither a bug nor a failing storage.
+func ended(cause error) error {
+	var fe *fault.Error
+	switch {
+	case cause == nil, errors.As(cause, &fe):
+		return cause
+	case strings.HasPrefix(cause.Error(), "ftp: panic"):
+		return fault.New(fault.Internal, "session", "", cause)
+	}
+	return fault.New(fault.Canceled, "", "", cause)
 }
 
 // origin describes the connection as it is now.

@@ -57,7 +57,7 @@ var answers = map[fault.Kind]answer{
 // part ends the connection.
 var guestAnswers = map[fault.Kind]answer{
 	fault.Limit:       {421, "Too many connections from your address or to this server; try again in a minute.", slog.LevelInfo, true},
-	fault.Unavailable: {451, "Log-in is not possible at the moment, because the account database does not answer; try again later.", slog.LevelError, false},
+	fault.Unavailable: {451, "Log-in is not possible at the moment, because the account's files or the list of accounts cannot be reached; try again later.", slog.LevelError, false},
 	fault.Internal:    {451, "The server failed to carry this out; the administrator finds the details in the log.", slog.LevelError, false},
 	fault.Denied:      {530, "You may not log in from here.", slog.LevelInfo, false},
 	fault.Canceled:    {421, "The connection was ended by the server.", slog.LevelInfo, false},
@@ -121,8 +121,9 @@ type refusal struct {
 func (r *refusal) Error() string   { return r.cause.Error() }
 func (r *refusal) Unwrap() []error { return []error{r.reply, r.cause} }
 
-// refuse turns an error into a refusal and logs the cause, which the client
-// does not get to see. nil stays nil.
+// refuse turns an error into a refusal. Failures of the server are logged,
+// since the client does not get to see the cause; the rest is an event of the
+// session already and appears at level debug. nil stays nil.
 func (b *Backend) refuse(err error, p phase, op, name string) error {
 	if err == nil {
 		return nil
@@ -132,6 +133,9 @@ func (b *Backend) refuse(err error, p phase, op, name string) error {
 		return err
 	}
 	reply, level := answerTo(err, p, name)
+	if level < slog.LevelError {
+		level = slog.LevelDebug
+	}
 	b.opt.Log.Log(context.Background(), level, "refused", "listener", b.opt.Listener, "cmd", op, "path", name,
 		"code", reply.Code, "fault", fault.KindOf(err).String(), "err", err)
 	return &refusal{reply: reply, cause: err}

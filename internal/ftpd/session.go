@@ -145,7 +145,7 @@ func (s *Session) Rename(ctx context.Context, from, to string) error {
 }
 
 // Close ends the session. See ftp.Session.
-func (s *Session) Close(cause error) { s.s.Close(cause) }
+func (s *Session) Close(cause error) { s.s.Close(ended(cause)) }
 
 // Chmod changes permission bits. See ftp.Chmoder.
 func (s *Session) Chmod(ctx context.Context, name string, mode fs.FileMode) error {
@@ -185,7 +185,7 @@ func (s *Session) Space(ctx context.Context, name string) (int64, error) {
 // Usage tells quota use. See ftp.Usage.
 func (s *Session) Usage(ctx context.Context) (usedBytes, maxBytes, usedFiles, maxFiles int64, err error) {
 	u, err := s.s.Usage(ctx)
-	return u.Bytes, u.MaxBytes, u.Files, u.MaxFiles, s.fail(err, "usage", "")
+	return u.UsedBytes, u.MaxBytes, u.UsedFiles, u.MaxFiles, s.fail(err, "usage", "")
 }
 
 // file implements ftp.Source and ftp.Sink, ftp.OSFiler and ftp.Meter. It hides
@@ -233,5 +233,5 @@ func (f *file) Commit(ctx context.Context) error {
 // Close ends the transfer. See ftp.Source.
 func (f *file) Close(cause error) error {
 	f.s.s.Note("", "")
-	return f.s.fail(f.f.Close(cause), "close", f.name)
+	return f.s.fail(f.f.Close(ended(cause)), "close", f.name)
 }

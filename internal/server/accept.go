@@ -23,17 +23,18 @@ const (
 
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 4}
 
-// acceptor is the control socket of one [[listen]] entry. Accept never returns
-// a temporary error: it waits when descriptors run out, and turns away
-// connections that would use the spare ones. It owns the PROXY header.
+// acceptor is the control socket of one [[listen]] entry. It hands connections
+// out through ready, their socket options set and their PROXY header, if one
+// is due, taken off. It waits when descriptors run out and turns away
+// connections that would use the spare ones.
 type acceptor struct {
-	ln       *net.TCPListener
-	log      *slog.Logger
-	implicit bool // TLS from the first byte: a refusal cannot be said in the clear
-	limit    int  // descriptor numbers from here on are spare
+	ln    *net.TCPListener
+	log   *slog.Logger
+	limit int // descriptor numbers from here on are spare
 
-	mu      sync.RWMutex
-	trusted []netip.Prefix // proxies that must send a header; empty: none
+	mu       sync.RWMutex
+	implicit bool           // TLS from the first byte: a refusal cannot be said in the clear
+	trusted  []netip.Prefix // proxies that must send a header; empty: none
 
 	ready  chan net.Conn // connections whose header has been read
 	closed chan struct{}
@@ -42,9 +43,9 @@ type acceptor struct {
 	slots  chan struct{}
 }
 
-func newAcceptor(ln *net.TCPListener, implicit bool, log *slog.Logger) *acceptor {
+func newAcceptor(ln *net.TCPListener, log *slog.Logger) *acceptor {
 	return &acceptor{
-		ln: ln, log: log, implicit: implicit, limit: maxFiles() - spareFiles,
+		ln: ln, log: log, limit: maxFiles() - spareFiles,
 		ready: make(chan net.Conn), closed: make(chan struct{}), slots: make(chan struct{}, maxProxyWaiting),
 	}
 }
@@ -52,19 +53,24 @@ func newAcceptor(ln *net.TCPListener, implicit bool, log *slog.Logger) *acceptor
 // Addr returns the bound address.
 func (a *acceptor) Addr() net.Addr { return a.ln.Addr() }
 
-// Close closes the socket and waits for connections whose header is being read.
-func (a *acceptor) Close() error {
-	err := net.ErrClosed
+// start begins to accept, on a goroutine that wait waits for.
+func (a *acceptor) start() { a.wg.Go(a.run) }
+
+// Close closes the socket; connections that nobody has taken are closed, too.
+func (a *acceptor) Close() {
 	a.once.Do(func() {
 		close(a.closed)
-		err = a.ln.Close()
+		a.ln.Close()
 	})
-	return err
 }
 
-func (a *acceptor) trust(networks []netip.Prefix) {
+// wait returns when the goroutines have ended after Close.
+func (a *acceptor) wait() { a.wg.Wait() }
+
+// configure replaces what a reload may change.
+func (a *acceptor) configure(implicit bool, trusted []netip.Prefix) {
 	a.mu.Lock()
-	a.trusted = networks
+	a.implicit, a.trusted = implicit, trusted
 	a.mu.Unlock()
 }
 
@@ -77,22 +83,9 @@ func (a *acceptor) isTrusted(c *net.TCPConn) bool {
 	return containsAddr(a.trusted, addrOf(c.RemoteAddr()).Addr())
 }
 
-// Accept returns the next connection, its socket options set and its PROXY
-// header, if one is due, taken off. The first call starts the goroutine that
-// accepts; it ends with Close.
-func (a *acceptor) Accept() (net.Conn, error) {
-	select {
-	case c := <-a.ready:
-		return c, nil
-	case <-a.closed:
-		return nil, net.ErrClosed
-	}
-}
-
 // run accepts until the socket is closed. One slow proxy must not keep other
 // clients waiting, so headers are read on goroutines of their own.
 func (a *acceptor) run() {
-	defer a.wg.Wait()
 	for {
 		c, err := a.next()
 		if err != nil {
@@ -193,7 +186,10 @@ func (a *acceptor) tune(c *net.TCPConn) bool {
 		return true
 	}
 	a.log.Error("out of file descriptors: a connection was turned away; raise the limit (LimitNOFILE in the unit, or ulimit -n)", "remote", c.RemoteAddr().String())
-	if !a.implicit {
+	a.mu.RLock()
+	clear := !a.implicit
+	a.mu.RUnlock()
+	if clear {
 		c.SetWriteDeadline(time.Now().Add(time.Second))
 		c.Write([]byte("421 The server has too many connections; try again in a minute.\r\n"))
 	}

@@ -6,13 +6,23 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/portreeve/portreeve/internal/certs"
 	"github.com/portreeve/portreeve/internal/config"
+	"github.com/portreeve/portreeve/internal/events"
+	"github.com/portreeve/portreeve/internal/limits"
+	"github.com/portreeve/portreeve/internal/ports"
 	"github.com/portreeve/portreeve/internal/session"
+	"github.com/portreeve/portreeve/internal/store"
+	"github.com/portreeve/portreeve/internal/telemetry"
 )
 
 // Front is a protocol on a listener: the contract of http.Server.
@@ -40,36 +50,236 @@ type Options struct {
 type Server struct {
 	opt     Options
 	log     *slog.Logger
+	level   *slog.LevelVar // nil when the logger was handed in
+	logFile *os.File
 	started time.Time
-	manager *session.Manager
+	dataDir string
 
-	mu  sync.Mutex
-	cfg *config.Config
+	lock     *dirLock
+	certs    *certs.Store
+	db       *store.DB
+	bus      *events.Bus
+	limits   *limits.Limits
+	verifier *verifier
+	storages *storages
+	manager  *session.Manager
+	book     *addressBook
+
+	reloading sync.Mutex // one reload at a time
+
+	mu       sync.Mutex // what follows
+	cfg      *config.Config
+	sockets  []*socket
+	retired  []*generation
+	pools    map[config.PortRange]*ports.Pool
+	warnings []string
+	state    state
+
+	fronts   sync.WaitGroup // accept loops
+	stopping chan struct{}  // closed by the first Stop
+	now      chan struct{}  // closed by the second
+	bgCancel context.CancelFunc
+	bg       sync.WaitGroup // background work
 }
+
+type state uint8
+
+const (
+	built state = iota
+	running
+	draining
+	stopped
+)
 
 // New builds a server and takes its data directory into possession: it opens
 // certificates and store, and then binds every port. All ports that cannot be
 // bound are reported together. After an error nothing is left open.
-func New(cfg *config.Config, opt Options) (*Server, error) { panic("coming") }
+func New(cfg *config.Config, opt Options) (_ *Server, err error) {
+	if len(cfg.Listen) == 0 {
+		return nil, errors.New("the configuration has no [[listen]] entry, so there is nothing to serve; add one")
+	}
+	s := &Server{opt: opt, started: time.Now(), cfg: cfg, pools: map[config.PortRange]*ports.Pool{}, stopping: make(chan struct{}), now: make(chan struct{})}
+	bg, cancel := context.WithCancel(context.Background())
+	s.bgCancel = cancel
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.release())
+		}
+	}()
+	if err := s.openLog(); err != nil {
+		return nil, err
+	}
+	if s.dataDir, err = filepath.Abs(cfg.DataDir); err != nil {
+		return nil, fmt.Errorf("data_dir %q: %w", cfg.DataDir, err)
+	}
+	if err := os.MkdirAll(s.dataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the data directory: %w; make it and give it to the server's user, or name another data_dir", err)
+	}
+	if s.lock, err = lockDir(s.dataDir); err != nil {
+		return nil, err
+	}
+	if err := s.openParts(bg, cfg); err != nil {
+		return nil, err
+	}
+	if err := s.bindFirst(bg, cfg); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// openLog makes the logger that [log] describes, unless one was handed in.
+func (s *Server) openLog() error {
+	if s.log = s.opt.Log; s.log != nil {
+		return nil
+	}
+	c := s.cfg.Log
+	level, err := telemetry.ParseLevel(string(c.Level))
+	if err != nil {
+		return err
+	}
+	s.level = &slog.LevelVar{}
+	s.level.Set(level)
+	out := os.Stderr
+	if c.File != "" {
+		f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+		if err != nil {
+			return fmt.Errorf("cannot open the log file: %w; correct log.file or give the server's user the right to write there", err)
+		}
+		s.logFile, out = f, f
+	}
+	s.log = telemetry.NewLogger(out, s.level, string(c.Format))
+	return nil
+}
+
+// openParts builds everything that needs no port, from the bottom up.
+func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
+	if s.certs, err = certs.Open(cfg, s.log); err != nil {
+		return err
+	}
+	if s.db, err = openStore(bg, s.dataDir); err != nil {
+		return err
+	}
+	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log})
+	sub := s.bus.Subscribe("log")
+	s.bg.Go(func() { sub.Run(context.Background(), events.LogSubscriber(s.log)) })
+	if s.limits, err = newLimits(bg, cfg, s.db); err != nil {
+		return err
+	}
+	if s.verifier, err = newVerifier(cfg, s.db, s.log); err != nil {
+		return err
+	}
+	s.storages = newStorages(s.log, s.dataDir)
+	s.manager = session.NewManager(sessionConfig(cfg, s.db, s.log), s.verifier, s.storages.open, s.limits, s.bus)
+	s.book = newAddressBook(s.log)
+	return nil
+}
+
+// bindFirst checks the port plan, binds every port and puts a front on each.
+func (s *Server) bindFirst(bg context.Context, cfg *config.Config) error {
+	in, err := inherit()
+	if err != nil {
+		return err
+	}
+	lns, err := bindAll(cfg.Listen, in)
+	left := in.leftOver()
+	if err != nil {
+		return err
+	}
+	for i := range cfg.Listen {
+		s.sockets = append(s.sockets, s.newSocket(&cfg.Listen[i], lns[i]))
+	}
+	plans, err := s.planAll(cfg, s.sockets)
+	if err != nil {
+		return err
+	}
+	s.setHosts(bg, cfg, plans)
+	s.warnings = append(left, planWarnings(cfg)...)
+	for i, so := range s.sockets {
+		so.entry, so.current = plans[i].entry, plans[i].gen
+	}
+	return nil
+}
+
+// newSocket wraps a bound listener and starts accepting into it; nobody is
+// greeted before a generation serves.
+func (s *Server) newSocket(l *config.Listen, ln *net.TCPListener) *socket {
+	so := &socket{key: socketKey(l), acc: newAcceptor(ln, s.log.With("listener", l.Name)), entry: *l}
+	so.acc.configure(l.Implicit(), prefixes(l.Proxy))
+	return so
+}
 
 // Run serves until ctx ends or Stop is called, and then drains: idle sessions
 // get 421 at once, transfers may finish until the deadline of the drain
-// setting. It returns nil after an orderly stop.
-func (s *Server) Run(ctx context.Context) error { return nil }
+// setting. It returns nil after an orderly stop, and releases everything in
+// any case.
+func (s *Server) Run(ctx context.Context) error {
+	s.mu.Lock()
+	if s.state != built {
+		s.mu.Unlock()
+		return errors.New("server: Run was called before")
+	}
+	s.state = running
+	for _, so := range s.sockets {
+		so.acc.start()
+		so.current.serve(&s.fronts, s.log)
+	}
+	s.mu.Unlock()
 
-// Stop starts an orderly stop and returns at once. reason goes to the log.
-// A second call ends the drain: what still runs is cut.
-func (s *Server) Stop(reason string) {}
+	bg, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s.background(bg)
+	svc, stopServices := context.WithCancel(context.Background())
+	defer stopServices()
+	failed := make(chan error, len(s.opt.Services))
+	var services sync.WaitGroup
+	for _, run := range s.opt.Services {
+		services.Go(func() {
+			if err := run(svc, s); err != nil && svc.Err() == nil {
+				failed <- err
+				s.Stop("a service failed")
+			}
+		})
+	}
+	s.publish(events.Event{Kind: events.Start, Detail: "version " + first(s.opt.Version, "unknown")})
+	if s.opt.Ready != nil {
+		s.opt.Ready(s)
+	}
+	select {
+	case <-ctx.Done():
+		s.Stop("asked to stop")
+	case <-s.stopping:
+	}
+	s.drain()
+	stopServices()
+	services.Wait()
+	cancel()
+	s.publish(events.Event{Kind: events.Stop})
+	err := s.release()
+	select {
+	case serr := <-failed:
+		err = errors.Join(serr, err)
+	default:
+	}
+	return err
+}
 
-// Reload reads the configuration again and applies it. On error nothing has
-// changed, and the error text has one problem on each line.
-func (s *Server) Reload(ctx context.Context) (Report, error) { return Report{}, nil }
-
-// Status says what the server does now.
-func (s *Server) Status() Status { return Status{} }
-
-// Kick ends the session of that id and reports whether there was one.
-func (s *Server) Kick(id, reason string) bool { return s.manager.Kick(id, reason) }
+// background starts what runs beside the sessions.
+func (s *Server) background(ctx context.Context) {
+	s.bg.Go(func() { s.certs.Watch(ctx) })
+	s.bg.Go(func() { s.book.run(ctx) })
+	s.bg.Go(func() {
+		t := time.NewTicker(30 * time.Second)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-t.C:
+				s.prune(now)
+			}
+		}
+	})
+}
 
 // Config returns the configuration in force. It must not be changed.
 func (s *Server) Config() *config.Config {
@@ -81,5 +291,14 @@ func (s *Server) Config() *config.Config {
 // Manager returns the live sessions.
 func (s *Server) Manager() *session.Manager { return s.manager }
 
-// Close releases everything of a server that was never run.
-func (s *Server) Close() error { return nil }
+// Store returns the database, for the administrative operations.
+func (s *Server) Store() *store.DB { return s.db }
+
+// Bus returns the event bus.
+func (s *Server) Bus() *events.Bus { return s.bus }
+
+// Limits returns the counters, for bans and quota.
+func (s *Server) Limits() *limits.Limits { return s.limits }
+
+// Log returns the server's logger.
+func (s *Server) Log() *slog.Logger { return s.log }

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"os"
 	"time"
 
+	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/session"
 )
 
@@ -57,3 +59,51 @@ type Report struct {
 
 // Sessions returns the live connections.
 func (s *Server) Sessions() []session.Status { return s.manager.Sessions() }
+
+// Kick ends the session of that id and reports whether there was one.
+func (s *Server) Kick(id, reason string) bool { return s.manager.Kick(id, reason) }
+
+// Status says what the server does now.
+func (s *Server) Status() Status {
+	st := Status{Version: s.opt.Version, PID: os.Getpid(), Started: s.started, Uptime: time.Since(s.started).Round(time.Second), DataDir: s.dataDir}
+	st.Sessions, st.Transfers = s.manager.Counts()
+	st.BytesDown, st.BytesUp = s.manager.Totals()
+	for _, d := range s.certs.Describe() {
+		st.Certificates = append(st.Certificates, Certificate{Names: d.Names, Fingerprint: d.Fingerprint, NotAfter: d.NotAfter, SelfSigned: d.SelfSigned, Source: d.Source})
+		st.Warnings = append(st.Warnings, d.Warnings...)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.ConfigFile = s.cfg.File()
+	st.Stopping = isClosed(s.stopping)
+	st.Warnings = append(st.Warnings, s.warnings...)
+	for _, p := range s.pools {
+		st.PassiveInUse += p.Stats().Leased
+	}
+	for _, so := range s.sockets {
+		l := &so.entry
+		tls := string(l.TLS)
+		if l.Implicit() {
+			tls = "implicit"
+		}
+		sessions := so.current.backend.Connections()
+		for _, g := range s.retired {
+			if g.gate.acc == so.acc {
+				sessions += g.backend.Connections()
+			}
+		}
+		st.Listeners = append(st.Listeners, Listener{
+			Name: l.Name, Protocol: string(l.Protocol), Address: so.acc.Addr().String(), TLS: tls,
+			Passive: s.cfg.Ports(l).String(), Announce: so.current.announcer.String(), ActiveSource: activeText(s.cfg, so),
+			Proxy: len(l.Proxy) > 0, Sessions: sessions,
+		})
+	}
+	return st
+}
+
+func activeText(cfg *config.Config, so *socket) string {
+	if !cfg.FTP.Active {
+		return "none, because active mode is off"
+	}
+	return so.sourceText
+}

@@ -1,0 +1,210 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/portreeve/portreeve/ftp"
+	"github.com/portreeve/portreeve/internal/config"
+	"github.com/portreeve/portreeve/internal/events"
+	"github.com/portreeve/portreeve/internal/fault"
+	"github.com/portreeve/portreeve/internal/ftpd"
+	"github.com/portreeve/portreeve/internal/ports"
+)
+
+// socket is one bound control socket and what serves it now.
+type socket struct {
+	key        string
+	acc        *acceptor
+	sourcePort int    // of active data connections, 0: any
+	sourceText string // "port 20", or "any port, because ..."
+	sourceWant config.ActiveSource
+
+	entry   config.Listen
+	current *generation
+}
+
+// generation is a front made from one configuration. An ftp.Server does not
+// change once it serves, so a reload puts a new generation on the socket;
+// connections of the old one live on with it.
+type generation struct {
+	front     Front
+	backend   *ftpd.Backend
+	gate      *gate
+	pool      *ports.Pool
+	announcer *announcer
+	served    chan struct{}
+	retired   time.Time
+}
+
+// gate is a generation's view of a socket: closing it stops this generation's
+// accepting and leaves the socket open for the next one.
+type gate struct {
+	acc    *acceptor
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newGate(a *acceptor) *gate { return &gate{acc: a, closed: make(chan struct{})} }
+
+func (g *gate) Accept() (net.Conn, error) {
+	select {
+	case <-g.closed:
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
+	case c := <-g.acc.ready:
+		return c, nil
+	case <-g.closed:
+	case <-g.acc.closed:
+	}
+	return nil, net.ErrClosed
+}
+
+func (g *gate) Close() error {
+	g.once.Do(func() { close(g.closed) })
+	return nil
+}
+
+func (g *gate) Addr() net.Addr { return g.acc.Addr() }
+
+// serve runs the generation's accept loop on a goroutine that wg waits for.
+func (g *generation) serve(wg *sync.WaitGroup, log *slog.Logger) {
+	wg.Go(func() {
+		defer close(g.served)
+		if err := g.front.Serve(g.gate); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, ftp.ErrServerClosed) {
+			log.Error("a listener stopped serving", "address", g.gate.Addr().String(), "err", err)
+		}
+	})
+}
+
+// frontPlan is a generation that is ready but does not serve yet.
+type frontPlan struct {
+	entry config.Listen
+	hosts []string
+	gen   *generation
+}
+
+// plan makes the front for an entry on a socket.
+func (s *Server) plan(cfg *config.Config, l *config.Listen, so *socket, tc *tls.Config, pool *ports.Pool) frontPlan {
+	log := s.log.With("listener", l.Name)
+	an, hosts := newAnnouncer(s.book, &cfg.FTP.Passive, l)
+	backend := ftpd.New(s.manager, ftpd.Options{Listener: l.Name, CertLogin: l.CertLogin, Hosts: l.Hosts, Log: log})
+	fc := ftp.Config{
+		Backend: backend, Greeting: first(l.Banner, cfg.FTP.Banner), Product: "Portreeve", Version: s.opt.Version,
+		TLS: tc, Implicit: l.Implicit(), ControlTLS: tlsPolicy(l.TLS), DataTLS: tlsPolicy(l.DataTLS),
+		Binding: binding(l.DataSession), LooseClose: !l.StrictClose, AllowCCC: l.AllowCCC,
+		Passive:        pool,
+		PassiveAddress: func(c *ftp.Conn) netip.Addr { return an.choose(c.RemoteAddr().Addr()) },
+		NoActive:       !cfg.FTP.Active, ActivePort: so.sourcePort, FXP: prefixes(cfg.FTP.FXP),
+		LoginTimeout: cfg.FTP.LoginTimeout.Std(), IdleTimeout: cfg.FTP.IdleTimeout.Std(),
+		StallTimeout: cfg.FTP.StallTimeout.Std(), DataTimeout: cfg.FTP.DataTimeout.Std(),
+		MaxLine: cfg.FTP.MaxLine, ListDepth: cfg.FTP.ListDepth, ListEntries: cfg.FTP.ListEntries,
+		Logger: log, OnTrace: s.trace(log), OnData: s.recordData(l.Name), Ports: s.doors,
+	}
+	front := &ftp.Server{Config: fc}
+	return frontPlan{entry: *l, hosts: hosts, gen: &generation{front: front, backend: backend, gate: newGate(so.acc), pool: pool, announcer: an, served: make(chan struct{})}}
+}
+
+func first(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
+
+func tlsPolicy(p config.Policy) ftp.TLSPolicy {
+	switch p {
+	case config.Off:
+		return ftp.TLSOff
+	case config.Offered:
+		return ftp.TLSOffered
+	}
+	return ftp.TLSRequired
+}
+
+func binding(b config.Binding) ftp.TLSBinding {
+	switch b {
+	case config.BindOff:
+		return ftp.BindOff
+	case config.BindRequire:
+		return ftp.BindRequire
+	}
+	return ftp.BindPrefer
+}
+
+// trace writes protocol lines to the log at level debug. The engine has cut secrets.
+func (s *Server) trace(log *slog.Logger) func(*ftp.Conn, bool, string) {
+	return func(c *ftp.Conn, sent bool, line string) {
+		if !log.Enabled(context.Background(), slog.LevelDebug) {
+			return
+		}
+		dir := "client"
+		if sent {
+			dir = "server"
+		}
+		log.Debug("line", "from", dir, "conn", c.ID(), "remote", c.RemoteAddr(), "line", line)
+	}
+}
+
+// recordData publishes data connections that failed, with everything that
+// tells why: it is what an operator asks first.
+func (s *Server) recordData(listener string) func(*ftp.Conn, ftp.DataAttempt) {
+	return func(c *ftp.Conn, a ftp.DataAttempt) {
+		if a.Err == nil {
+			return
+		}
+		proto := "ftp"
+		if c.Implicit() || c.TLS() != nil {
+			proto = "ftps"
+		}
+		detail := fmt.Sprintf("[%s] %s, announced or local %s", a.Code, a.Mode, a.Local)
+		if a.Remote.IsValid() {
+			detail += fmt.Sprintf(", data peer %s", a.Remote)
+		}
+		if a.Stranger.IsValid() {
+			detail += fmt.Sprintf(", turned away %s", a.Stranger)
+		}
+		detail += fmt.Sprintf(", waited %s: %v", a.Waited.Round(time.Millisecond), a.Err)
+		kind := fault.KindOf(a.Err)
+		if kind == fault.Internal {
+			kind = fault.Canceled // the network's doing, not a bug of ours
+		}
+		s.publish(events.Event{Kind: events.DataFailed, Time: a.Time, Protocol: proto, Listener: listener, Remote: a.Control.String(), Took: a.Waited, Fault: kind, Detail: detail})
+	}
+}
+
+func (s *Server) publish(e events.Event) {
+	if err := s.bus.Publish(context.Background(), e); err != nil && fault.KindOf(err) != fault.Stopping {
+		s.log.Error("an event was not stored", "kind", string(e.Kind), "err", err)
+	}
+}
+
+// doors tells a client that speaks the wrong protocol which port speaks what.
+func (s *Server) doors() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var parts []string
+	for _, so := range s.sockets {
+		what := "FTP"
+		switch {
+		case so.entry.Implicit():
+			what = "FTP with implicit TLS"
+		case so.entry.TLS != config.Off:
+			what = "FTP with AUTH TLS"
+		}
+		parts = append(parts, fmt.Sprintf("port %d speaks %s", addrOf(so.acc.Addr()).Port(), what))
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,135 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/portreeve/portreeve/internal/account"
+	"github.com/portreeve/portreeve/internal/fault"
+	"github.com/portreeve/portreeve/internal/vfs"
+	"github.com/portreeve/portreeve/internal/vfs/localfs"
+	"github.com/portreeve/portreeve/internal/vfs/memfs"
+)
+
+// memoryPrefix marks a storage in memory: "mem:name" is shared by everybody
+// who mounts that name, "mem:" alone belongs to one user and mount.
+const memoryPrefix = "mem:"
+
+// storages opens the storages of mounts and keeps one for each directory while
+// sessions use it. Storages in memory stay until the server ends.
+type storages struct {
+	log     *slog.Logger
+	dataDir string
+
+	mu     sync.Mutex
+	dirs   map[string]*openDir
+	memory map[string]*memfs.FS
+	warned map[string]bool
+}
+
+type openDir struct {
+	fs   *localfs.FS
+	refs int
+}
+
+func newStorages(log *slog.Logger, dataDir string) *storages {
+	return &storages{log: log, dataDir: dataDir, dirs: map[string]*openDir{}, memory: map[string]*memfs.FS{}, warned: map[string]bool{}}
+}
+
+// sharedDir is one session's use of a directory. All abilities of the
+// directory show through; only Close is its own.
+type sharedDir struct {
+	*localfs.FS
+	release func() error
+}
+
+// Close ends this use; the last one closes the directory. It may be called more than once.
+func (d *sharedDir) Close() error { return d.release() }
+
+// sharedMemory hides nothing either and survives its sessions.
+type sharedMemory struct{ *memfs.FS }
+
+// Close does nothing: the memory is the storage.
+func (sharedMemory) Close() error { return nil }
+
+// open is the session.Opener. Faults name the path the user sees; the
+// directory of the host is in the cause, which goes to the log alone.
+func (s *storages) open(_ context.Context, m account.Mount, p account.Policy) (vfs.FS, error) {
+	if name, ok := strings.CutPrefix(m.Source, memoryPrefix); ok {
+		if name == "" {
+			name = "\x00" + p.User + "\x00" + m.Path // no name a mount can spell
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.memory[name] == nil {
+			s.memory[name] = memfs.New(memfs.Options{})
+		}
+		return sharedMemory{s.memory[name]}, nil
+	}
+	dir := filepath.Clean(m.Source)
+	if !filepath.IsAbs(dir) {
+		return nil, fault.New(fault.Unavailable, "open storage", m.Path, fmt.Errorf("%q is not an absolute path", m.Source))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.dirs[dir]
+	if d == nil {
+		f, err := s.openDir(dir, m.Path)
+		if err != nil {
+			return nil, err
+		}
+		d = &openDir{fs: f}
+		s.dirs[dir] = d
+	}
+	d.refs++
+	release := sync.OnceValue(func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if d.refs--; d.refs > 0 {
+			return nil
+		}
+		delete(s.dirs, dir)
+		return d.fs.Close()
+	})
+	return &sharedDir{FS: d.fs, release: release}, nil
+}
+
+// openDir opens a directory and makes it when only its last component is
+// missing: a whole missing path is more likely a typing error or a disk that
+// is not mounted, and would fill the wrong disk.
+func (s *storages) openDir(dir, at string) (*localfs.FS, error) {
+	f, err := localfs.New(dir, localfs.Options{})
+	if errors.Is(err, fs.ErrNotExist) {
+		perm := fs.FileMode(0o755)
+		if at == "/" {
+			perm = 0o700 // a home is its owner's
+		}
+		if merr := os.Mkdir(dir, perm); merr != nil && !errors.Is(merr, fs.ErrExist) {
+			why := fmt.Errorf("the directory %s does not exist and cannot be made: %w; make it, or correct the account's home", dir, merr)
+			return nil, fault.New(fault.Unavailable, "open storage", at, why)
+		}
+		s.log.Info("directory made", "dir", dir, "mount", at)
+		f, err = localfs.New(dir, localfs.Options{})
+	}
+	if err != nil {
+		return nil, fault.New(fault.Unavailable, "open storage", at, fmt.Errorf("cannot open the directory %s: %w", dir, err))
+	}
+	if within(s.dataDir, dir) && !s.warned[dir] {
+		s.warned[dir] = true
+		s.log.Warn("this directory is served to users and contains the server's data directory, with its database and keys; move one of them", "dir", dir, "data_dir", s.dataDir)
+	}
+	return f, nil
+}
+
+// within reports whether name is dir or lies below it.
+func within(name, dir string) bool {
+	rel, err := filepath.Rel(dir, name)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}

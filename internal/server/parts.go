@@ -1,0 +1,139 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/portreeve/portreeve/internal/account"
+	"github.com/portreeve/portreeve/internal/auth"
+	"github.com/portreeve/portreeve/internal/config"
+	"github.com/portreeve/portreeve/internal/limits"
+	"github.com/portreeve/portreeve/internal/ports"
+	"github.com/portreeve/portreeve/internal/session"
+	"github.com/portreeve/portreeve/internal/store"
+	"github.com/portreeve/portreeve/internal/vfs"
+)
+
+// openStore opens the database of a data directory and migrates it.
+func openStore(ctx context.Context, dataDir string) (*store.DB, error) {
+	return store.Open(ctx, filepath.Join(dataDir, store.FileName))
+}
+
+// newLimits makes the counters and puts kept bans in force.
+func newLimits(ctx context.Context, cfg *config.Config, db *store.DB) (*limits.Limits, error) {
+	c := cfg.Limits
+	l := limits.New(limits.Config{
+		Caps:     caps(cfg),
+		BanScore: orNone(c.LoginFailures), BanWindow: c.LoginWindow.Std(), BanFor: c.BanTime.Std(),
+		Allow: prefixes(c.NeverBan), Down: int64(c.BandwidthDown), Up: int64(c.BandwidthUp),
+		Bans: db, Quota: db,
+	})
+	kept, err := db.ListBans(ctx, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	bans := make([]limits.Ban, len(kept))
+	for i, b := range kept {
+		if b.Until.IsZero() { // for ever; the counters compare with the clock
+			b.Until = time.Now().AddDate(100, 0, 0)
+		}
+		bans[i] = limits.Ban{Network: b.Network, Until: b.Until, Reason: b.Reason}
+	}
+	l.Restore(bans)
+	return l, nil
+}
+
+// caps translates the ceilings: 0 is none in the file, and the default in limits.
+func caps(cfg *config.Config) limits.Caps {
+	c := cfg.Limits
+	return limits.Caps{MaxSessions: orNone(c.MaxConnections), MaxPerAddress: orNone(c.PerAddress), MaxPerUser: orNone(c.PerUser), MaxHalfOpen: orNone(c.PerAddress)}
+}
+
+func orNone(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
+}
+
+// verifier is the chain in force; a reload replaces it.
+type verifier struct {
+	users  *store.DB
+	hasher *auth.Hasher
+	log    *slog.Logger
+	chain  atomic.Pointer[auth.Chain]
+}
+
+func newVerifier(cfg *config.Config, db *store.DB, log *slog.Logger) (*verifier, error) {
+	h, err := auth.NewHasher(auth.HasherOptions{})
+	if err != nil {
+		return nil, err
+	}
+	v := &verifier{users: db, hasher: h, log: log}
+	v.set(cfg)
+	return v, nil
+}
+
+// set builds the chain. Anonymous comes first, so that it costs no hash.
+func (v *verifier) set(cfg *config.Config) {
+	var chain auth.Chain
+	if a := cfg.Anonymous; a.Enabled {
+		rights := account.ReadOnly
+		if a.Upload {
+			rights |= account.Upload
+		}
+		chain = append(chain, &auth.AnonymousVerifier{Account: account.Anonymous(a.Home, rights)})
+	}
+	chain = append(chain,
+		&auth.CertVerifier{Users: v.users, Mapping: auth.MapCommonName | auth.MapEmail},
+		&auth.PasswordVerifier{Users: v.users, Hasher: v.hasher, Rehash: v.users.Rehash, Logger: v.log})
+	v.chain.Store(&chain)
+}
+
+// Verify implements auth.Verifier.
+func (v *verifier) Verify(ctx context.Context, from auth.Origin, c auth.Credential) (auth.Identity, error) {
+	return v.chain.Load().Verify(ctx, from, c)
+}
+
+// sessionConfig translates [upload] and wires the accounts.
+func sessionConfig(cfg *config.Config, db *store.DB, log *slog.Logger) session.Config {
+	return session.Config{
+		Upload: uploadMode(cfg.Upload.Mode), KeepPartial: cfg.Upload.KeepPartial, Sync: cfg.Upload.Sync == config.SyncClose,
+		Log: log, Users: db,
+		Groups: func(ctx context.Context, names []string) ([]account.Group, error) {
+			return db.GroupsOf(ctx, account.User{Groups: names})
+		},
+	}
+}
+
+func uploadMode(m config.UploadMode) vfs.Upload {
+	switch m {
+	case config.UploadVisible:
+		return vfs.Visible
+	case config.UploadAtomicResume:
+		return vfs.AtomicResume
+	}
+	return vfs.Atomic
+}
+
+// planWarnings checks the port plan against this machine. Binding is the real
+// test of a port, so what only a bind can tell is left to that.
+func planWarnings(cfg *config.Config) []string {
+	facts := ports.Host().Facts()
+	facts.Listening = nil
+	plan := ports.Compile(cfg, facts)
+	var out []string
+	for _, c := range plan.Checks {
+		if c.Severity != ports.Note {
+			out = append(out, fmt.Sprintf("%s: %s; %s", c.Subject, c.Cause, c.Cure))
+		}
+	}
+	for _, w := range cfg.Warnings() {
+		out = append(out, w.Error())
+	}
+	return out
+}
