@@ -1,0 +1,305 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/portreeve/portreeve/internal/account"
+	"github.com/portreeve/portreeve/internal/fault"
+)
+
+// MaxPage is the most users in one page.
+const MaxPage = 500
+
+// CreateUser makes an account and its home directory. Without a home it gets
+// one in the data directory. Faults: Invalid, Exist, Unavailable.
+func (s *Service) CreateUser(ctx context.Context, n NewUser) (account.User, error) {
+	u := account.User{Name: n.Name}
+	if err := account.ValidName(n.Name); err != nil {
+		return u, err // before the name becomes part of a path
+	}
+	n.Settings.apply(&u)
+	if u.Home == "" {
+		u.Home = filepath.Join(s.data, "home", u.Name)
+	}
+	if err := s.check(u); err != nil {
+		return u, err
+	}
+	if _, err := s.store.UserByName(ctx, u.Name); err == nil {
+		return u, taken(u.Name) // before a hash is paid for and directories are made
+	} else if fault.KindOf(err) != fault.NotExist {
+		return u, err
+	}
+	if n.Password != "" {
+		if err := s.setHash(ctx, &u, n.Password); err != nil {
+			return u, err
+		}
+	}
+	undo, err := s.makeDirs(u)
+	if err != nil {
+		return u, err
+	}
+	made, err := s.store.CreateUser(ctx, u)
+	if err != nil {
+		undo()
+		if fault.KindOf(err) == fault.Exist {
+			err = taken(u.Name)
+		}
+		return u, err
+	}
+	s.changed(ctx, u.Name, "made")
+	return made, nil
+}
+
+func taken(name string) error {
+	return fault.Text(fault.Exist, fmt.Sprintf("there is a user %s already; change it with \"portreeve user set\", or choose another name", name))
+}
+
+func missing(name string, err error) error {
+	if fault.KindOf(err) == fault.NotExist {
+		return fault.Text(fault.NotExist, fmt.Sprintf("there is no user %q; \"portreeve user list\" shows them all", name))
+	}
+	return err
+}
+
+// UpdateUser changes what set gives and nothing else. Live sessions of the
+// user are re-evaluated. Faults: Invalid, NotExist, Unavailable.
+func (s *Service) UpdateUser(ctx context.Context, name string, set Settings) (account.User, error) {
+	if err := account.ValidName(name); err != nil {
+		return account.User{}, err
+	}
+	now, err := s.store.UserByName(ctx, name)
+	if err != nil {
+		return now, missing(name, err)
+	}
+	// Directories are made before the transaction, which should not wait for a
+	// slow disk; so what the change leads to is checked first, and again inside.
+	set.apply(&now)
+	if err := s.check(now); err != nil {
+		return now, err
+	}
+	var fresh account.User
+	set.apply(&fresh)
+	undo, err := s.makeDirs(fresh)
+	if err != nil {
+		return now, err
+	}
+	err = s.store.UpdateUser(ctx, name, func(u *account.User) error {
+		set.apply(u)
+		return s.check(*u)
+	})
+	if err != nil {
+		undo()
+		return now, missing(name, err)
+	}
+	s.changed(ctx, name, "changed: "+strings.Join(set.names(), ", "))
+	return s.User(ctx, name)
+}
+
+// SetPassword replaces the password; sessions that logged in with the old one
+// end. Faults: Invalid, NotExist, Limit, Unavailable.
+func (s *Service) SetPassword(ctx context.Context, name, password string) error {
+	if err := account.ValidName(name); err != nil {
+		return err
+	}
+	if _, err := s.store.UserByName(ctx, name); err != nil {
+		return missing(name, err)
+	}
+	// Hashing takes long enough that no transaction should wait for it.
+	var fresh account.User
+	if err := s.setHash(ctx, &fresh, password); err != nil {
+		return err
+	}
+	if err := s.store.SetPassword(ctx, name, fresh.PasswordHash, false); err != nil {
+		return missing(name, err)
+	}
+	s.changed(ctx, name, "password set")
+	return nil
+}
+
+// DeleteUser removes an account and ends its sessions. Files stay.
+// Faults: Invalid, NotExist, Unavailable.
+func (s *Service) DeleteUser(ctx context.Context, name string) error {
+	if err := account.ValidName(name); err != nil {
+		return err
+	}
+	if err := s.store.DeleteUser(ctx, name); err != nil {
+		return missing(name, err)
+	}
+	s.changed(ctx, name, "removed")
+	return nil
+}
+
+// User returns one account. Faults: Invalid, NotExist, Unavailable.
+func (s *Service) User(ctx context.Context, name string) (account.User, error) {
+	if err := account.ValidName(name); err != nil {
+		return account.User{}, err
+	}
+	u, err := s.store.UserByName(ctx, name)
+	return u, missing(name, err)
+}
+
+// Users returns a page of accounts in the order of their names, and where the
+// next page starts (ListOptions.After), "" after the last.
+func (s *Service) Users(ctx context.Context, o ListOptions) ([]account.User, string, error) {
+	if o.Limit <= 0 || o.Limit > MaxPage {
+		o.Limit = MaxPage
+	}
+	match := strings.ToLower(o.Match)
+	us := []account.User{}
+	for after := o.After; ; {
+		// One more than asked for tells whether there is a next page.
+		page, err := s.store.ListUsers(ctx, after, o.Limit+1)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, u := range page {
+			if !strings.Contains(strings.ToLower(u.Name), match) && !strings.Contains(strings.ToLower(u.Comment), match) {
+				continue
+			}
+			if len(us) == o.Limit {
+				return us, us[len(us)-1].Name, nil
+			}
+			us = append(us, u)
+		}
+		if len(page) <= o.Limit {
+			return us, "", nil
+		}
+		after = page[len(page)-1].Name
+	}
+}
+
+// setHash checks a new password and puts its hash into u.
+func (s *Service) setHash(ctx context.Context, u *account.User, password string) error {
+	// A line of FTP ends at CR or LF and cannot hold NUL: such a password
+	// could be set but never typed.
+	if strings.ContainsFunc(password, unicode.IsControl) {
+		return fault.Text(fault.Invalid, "the password contains a control character, which no client can send")
+	}
+	h, err := s.hash(ctx, password)
+	u.PasswordHash = h
+	return err
+}
+
+// protocols are those an account can be bound to. A word that means nothing
+// would lock the user out without telling anybody.
+var protocols = []string{"ftp", "ftps", "sftp", "scp", "webdav", "web"}
+
+// check refuses what is wrong by itself or unsafe on this machine.
+func (s *Service) check(u account.User) error {
+	var bad []error
+	if err := u.Validate(); err != nil {
+		var fe *fault.Error
+		if errors.As(err, &fe) && fe.Err != nil {
+			err = fe.Err
+		}
+		bad = append(bad, err)
+	}
+	for _, p := range u.Protocols {
+		if !slices.Contains(protocols, p) {
+			bad = append(bad, fmt.Errorf("protocol %q is unknown; known are %s", p, strings.Join(protocols, ", ")))
+		}
+	}
+	if u.Home == "" && len(u.Groups) == 0 {
+		bad = append(bad, errors.New("the home is empty; it must be an absolute directory"))
+	}
+	bad = append(bad, s.overlap("home", u.Home))
+	for _, m := range u.Mounts {
+		bad = append(bad, s.overlap("mount "+m.Path, m.Source))
+	}
+	if err := errors.Join(bad...); err != nil {
+		return &fault.Error{Kind: fault.Invalid, Err: err}
+	}
+	return nil
+}
+
+// overlap refuses a directory that would show a user the database, the keys or
+// the control socket: the data directory, one above it, or one inside it that
+// is not below home.
+func (s *Service) overlap(what, dir string) error {
+	if !filepath.IsAbs(dir) {
+		return nil // "mem:", a template, or refused already
+	}
+	data := resolve(s.data)
+	real := resolve(dir)
+	if within(real, data) {
+		return fmt.Errorf("%s %s contains the server's own data directory %s, where accounts and keys are; choose a directory outside", what, dir, s.data)
+	}
+	if within(data, real) && !within(filepath.Join(data, "home"), real) {
+		return fmt.Errorf("%s %s is inside the server's own data directory %s; choose a directory outside it, or below %s", what, dir, s.data, filepath.Join(s.data, "home"))
+	}
+	return nil
+}
+
+// within reports whether name is dir or below it.
+func within(dir, name string) bool {
+	rel, err := filepath.Rel(dir, name)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+// resolve follows symbolic links in the part of the path that exists.
+func resolve(p string) string {
+	rest := ""
+	for dir := filepath.Clean(p); ; dir = filepath.Dir(dir) {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if dir == filepath.Dir(dir) {
+			return filepath.Clean(p)
+		}
+		rest = filepath.Join(filepath.Base(dir), rest)
+	}
+}
+
+// makeDirs makes the home and the sources of mounts where they are missing, so
+// that the account can be used at once. They belong to the owner of the data
+// directory, under whom the server runs. undo removes what was made.
+func (s *Service) makeDirs(u account.User) (undo func(), err error) {
+	var made []string
+	undo = func() {
+		for _, d := range slices.Backward(made) {
+			os.Remove(d) // empty ones only
+		}
+	}
+	dirs := []string{u.Home}
+	for _, m := range u.Mounts {
+		dirs = append(dirs, m.Source)
+	}
+	for _, d := range dirs {
+		if !filepath.IsAbs(d) || strings.Contains(d, "%") {
+			continue
+		}
+		if err := s.makeDir(filepath.Clean(d), &made); err != nil {
+			undo()
+			return func() {}, err
+		}
+	}
+	return undo, nil
+}
+
+func (s *Service) makeDir(dir string, made *[]string) error {
+	st, err := os.Stat(dir)
+	switch {
+	case err == nil && st.IsDir():
+		return nil
+	case err == nil:
+		return fault.Text(fault.Invalid, fmt.Sprintf("%s is not a directory", dir))
+	case !errors.Is(err, fs.ErrNotExist):
+		return &fault.Error{Kind: fault.Invalid, Err: fmt.Errorf("cannot use the directory %s: %w", dir, err)}
+	}
+	if err := s.makeDir(filepath.Dir(dir), made); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return &fault.Error{Kind: fault.Invalid, Err: fmt.Errorf("cannot make the directory %s: %w; make it yourself and give it to the server's user", dir, err)}
+	}
+	*made = append(*made, dir)
+	return s.giveTo(dir)
+}

@@ -1,0 +1,194 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/portreeve/portreeve/internal/account"
+	"github.com/portreeve/portreeve/internal/admin"
+	"github.com/portreeve/portreeve/internal/fault"
+)
+
+// ErrNotRunning means that no server answers at the socket.
+var ErrNotRunning = errors.New("no portreeve server is running here")
+
+// maxAnswer bounds what the client reads of one answer, in bytes.
+const maxAnswer = 256 << 20
+
+// Client speaks to a running server. Its methods return the faults that the
+// server's own admin service returned, and ErrNotRunning. Safe for concurrent use.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// NewClient returns a client of the server whose socket is at path. It does
+// not connect yet.
+func NewClient(path string) *Client {
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dial(ctx, path)
+		},
+		MaxIdleConns: 1, IdleConnTimeout: 30 * time.Second,
+	}
+	return &Client{path: path, http: &http.Client{Transport: t}}
+}
+
+// Path returns the socket.
+func (c *Client) Path() string { return c.path }
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// reach explains a failure to connect to the socket.
+func reach(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
+		return ErrNotRunning
+	case errors.Is(err, fs.ErrPermission):
+		return fault.Text(fault.Denied, fmt.Sprintf("this user may not use the server's control socket %s; run the command as the server's user or as root, for example with sudo", path))
+	}
+	return fmt.Errorf("the control socket %s does not answer: %w", path, cause(err))
+}
+
+// call sends one request and decodes the answer into out, which may be nil.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	u := "http://portreeve" + path
+	if len(query) > 0 {
+		u += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u, body)
+	if err != nil {
+		return err
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return reach(c.path, err)
+	}
+	defer resp.Body.Close()
+	answer := io.LimitReader(resp.Body, maxAnswer)
+	if resp.StatusCode >= 400 {
+		var p problem
+		json.NewDecoder(answer).Decode(&p) // a body that is no problem leaves the status to speak
+		return problemError(resp.StatusCode, p)
+	}
+	if out == nil || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if err := json.NewDecoder(answer).Decode(out); err != nil {
+		return fmt.Errorf("the server's answer to %s %s cannot be read: %w; are the server and this command of the same version?", method, path, err)
+	}
+	return nil
+}
+
+func userPath(name string) string { return "/v1/users/" + url.PathEscape(name) }
+
+// CreateUser is admin.Service.CreateUser on the server.
+func (c *Client) CreateUser(ctx context.Context, n admin.NewUser) (u account.User, err error) {
+	err = c.call(ctx, "POST", "/v1/users", nil, n, &u)
+	return u, err
+}
+
+// UpdateUser is admin.Service.UpdateUser on the server.
+func (c *Client) UpdateUser(ctx context.Context, name string, s admin.Settings) (u account.User, err error) {
+	err = c.call(ctx, "PATCH", userPath(name), nil, s, &u)
+	return u, err
+}
+
+// SetPassword is admin.Service.SetPassword on the server.
+func (c *Client) SetPassword(ctx context.Context, name, secret string) error {
+	return c.call(ctx, "PUT", userPath(name)+"/password", nil, password{secret}, nil)
+}
+
+// DeleteUser is admin.Service.DeleteUser on the server.
+func (c *Client) DeleteUser(ctx context.Context, name string) error {
+	return c.call(ctx, "DELETE", userPath(name), nil, nil, nil)
+}
+
+// User is admin.Service.User on the server.
+func (c *Client) User(ctx context.Context, name string) (u account.User, err error) {
+	err = c.call(ctx, "GET", userPath(name), nil, nil, &u)
+	return u, err
+}
+
+// Users is admin.Service.Users on the server.
+func (c *Client) Users(ctx context.Context, o admin.ListOptions) ([]account.User, string, error) {
+	q := url.Values{}
+	if o.After != "" {
+		q.Set("after", o.After)
+	}
+	if o.Match != "" {
+		q.Set("match", o.Match)
+	}
+	if o.Limit > 0 {
+		q.Set("limit", strconv.Itoa(o.Limit))
+	}
+	var l UserList
+	err := c.call(ctx, "GET", "/v1/users", q, nil, &l)
+	return l.Users, l.Next, err
+}
+
+// Sessions returns the live sessions.
+func (c *Client) Sessions(ctx context.Context) ([]admin.Session, error) {
+	var l SessionList
+	err := c.call(ctx, "GET", "/v1/sessions", nil, nil, &l)
+	return l.Sessions, err
+}
+
+// Kick ends one session; fault.NotExist when there is none of that id.
+func (c *Client) Kick(ctx context.Context, id, reason string) error {
+	return c.call(ctx, "DELETE", "/v1/sessions/"+url.PathEscape(id), url.Values{"reason": {reason}}, nil, nil)
+}
+
+// KickUser ends all sessions of a user and says how many there were.
+func (c *Client) KickUser(ctx context.Context, name, reason string) (int, error) {
+	var k kicked
+	err := c.call(ctx, "DELETE", "/v1/sessions", url.Values{"user": {name}, "reason": {reason}}, nil, &k)
+	return k.Kicked, err
+}
+
+// Status asks the server about itself.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	err = c.call(ctx, "GET", "/v1/status", nil, nil, &s)
+	return s, err
+}
+
+// Reload makes the server read its config file again.
+func (c *Client) Reload(ctx context.Context) (r Reloaded, err error) {
+	err = c.call(ctx, "POST", "/v1/reload", nil, nil, &r)
+	return r, err
+}
+
+// Stop asks the server to stop; it returns when the server has understood.
+func (c *Client) Stop(ctx context.Context, reason string) error {
+	return c.call(ctx, "POST", "/v1/stop", url.Values{"reason": {reason}}, nil, nil)
+}
