@@ -9,11 +9,18 @@ import (
 	"time"
 )
 
-// Ban keeps a network out until a time.
+// Ban keeps a network out until a time, for ever when that is zero.
 type Ban struct {
 	Network netip.Prefix
 	Until   time.Time
 	Reason  string
+}
+
+func (b Ban) active(now time.Time) bool { return b.Until.IsZero() || b.Until.After(now) }
+
+// longer reports whether b holds longer than o.
+func (b Ban) longer(o Ban) bool {
+	return !o.Until.IsZero() && (b.Until.IsZero() || b.Until.After(o.Until))
 }
 
 // bans holds the scores of addresses and the networks that are kept out.
@@ -108,7 +115,7 @@ func (b *bans) put(n Ban) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if old := b.list.peek(n.Network); old != nil {
-		if n.Until.After(old.Until) {
+		if n.longer(*old) {
 			*old = n
 		}
 		return
@@ -149,7 +156,7 @@ func (l *Limits) Unban(ctx context.Context, p netip.Prefix) (bool, error) {
 func (l *Limits) Restore(list []Ban) {
 	now := l.now()
 	for _, b := range list {
-		if b.Until.After(now) && b.Network.IsValid() {
+		if b.active(now) && b.Network.IsValid() {
 			b.Network = b.Network.Masked()
 			l.bans.put(b)
 		}
@@ -166,6 +173,7 @@ func (l *Limits) Banned(addr netip.Addr) (Ban, bool) {
 	}
 	a, now := addr.Unmap().WithZone(""), l.now()
 	var found Ban
+	hit := false
 	for k := range b.bits {
 		if (k >= 1000) != a.Is6() {
 			continue
@@ -174,12 +182,12 @@ func (l *Limits) Banned(addr netip.Addr) (Ban, bool) {
 		if err != nil {
 			continue
 		}
-		if x := b.list.peek(p); x != nil && x.Until.After(now) && x.Until.After(found.Until) {
-			found = *x
+		if x := b.list.peek(p); x != nil && x.active(now) && (!hit || x.longer(found)) {
+			found, hit = *x, true
 		}
 	}
 	b.mu.RUnlock()
-	if found.Until.IsZero() || l.allowed(a) {
+	if !hit || l.allowed(a) {
 		return Ban{}, false
 	}
 	return found, true
@@ -193,7 +201,7 @@ func (l *Limits) Bans() []Ban {
 	defer b.mu.Unlock()
 	var r []Ban
 	for p, e := range b.list.m {
-		if e.val.Until.After(now) {
+		if e.val.active(now) {
 			r = append(r, e.val)
 		} else {
 			b.remove(p)

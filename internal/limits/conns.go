@@ -37,7 +37,10 @@ type Conn struct {
 // address is banned or a ceiling is reached; the text is fit for the client.
 func (l *Limits) Connect(addr netip.Addr) (*Conn, error) {
 	if b, ok := l.Banned(addr); ok {
-		return nil, fault.Text(fault.Limit, "too many failures from your address; try again after "+b.Until.UTC().Format("15:04 MST"))
+		if b.Until.IsZero() {
+			return nil, fault.Text(fault.Limit, "your address is banned")
+		}
+		return nil, fault.Text(fault.Limit, "your address is banned; try again after "+b.Until.UTC().Format("2006-01-02 15:04 MST"))
 	}
 	caps, key, free := l.caps.Load(), Key(addr), l.allowed(addr)
 	c := &l.conns
@@ -77,7 +80,7 @@ func (c *Conn) Login(user string, max int) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if c.done || c.in {
-		return fault.Text(fault.Internal, "limits: log-in on a connection that is closed or logged in")
+		return fault.Text(fault.Canceled, "the connection is closed or logged in already")
 	}
 	if over(t.byUser[user], max) {
 		return fault.Text(fault.Limit, fmt.Sprintf("you have your maximum of %d sessions; close one first", max))

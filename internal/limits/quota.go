@@ -297,6 +297,16 @@ func (c *Charge) Take(ctx context.Context, least, want int64) (int64, error) {
 	return n, nil
 }
 
+// Used is how many octets were taken and not given back.
+func (c *Charge) Used() int64 {
+	if c == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used
+}
+
 // Back returns octets that were taken and not stored.
 func (c *Charge) Back(n int64) {
 	if c == nil || n <= 0 {

@@ -83,6 +83,7 @@ type Attempt struct {
 	start   time.Time
 	wait    time.Duration
 	pending [3]bool // addr, user, pair: counted in advance
+	left    bool    // the client went away during the wait
 	done    bool
 }
 
@@ -139,7 +140,11 @@ func (t *throttle) isKnown(p pair, now time.Time) bool {
 func (a *Attempt) Delay() time.Duration { return a.wait }
 
 // Wait sleeps for Delay, or until ctx ends.
-func (a *Attempt) Wait(ctx context.Context) error { return sleep(ctx, a.wait) }
+func (a *Attempt) Wait(ctx context.Context) error {
+	err := sleep(ctx, a.wait)
+	a.left = err != nil
+	return err
+}
 
 // Pad sleeps until the next multiple of 250 ms since the start of the attempt:
 // it hides whether a hash was computed. Call it before a failure is answered.
@@ -227,7 +232,7 @@ func (a *Attempt) Abandon() {
 	if a.done {
 		return
 	}
-	if a.wait > 0 {
+	if a.left {
 		a.done = true
 		return
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/limits"
+	"github.com/portreeve/portreeve/internal/vfs"
 )
 
 // maxGap is how far past the end of a file a write or truncation may reach.
@@ -55,9 +56,16 @@ func (p *place) charge() *limits.Charge {
 	return limits.NewCharge(p.v.user, p.v.scope(p.mount))
 }
 
-// size is what counts of the file at p: regular files only.
-func (p *place) size(ctx context.Context) (int64, bool, error) {
-	i, err := p.lstat(ctx)
+// size is what counts of the file at p: regular files only. A link counts for
+// nothing when it is removed (follow false) and for its file when written to.
+func (p *place) size(ctx context.Context, follow bool) (int64, bool, error) {
+	var i vfs.Info
+	var err error
+	if follow {
+		i, err = p.fs.Stat(ctx, p.rel)
+	} else {
+		i, err = p.lstat(ctx)
+	}
 	switch {
 	case fault.KindOf(err) == fault.NotExist:
 		return 0, false, nil
@@ -71,11 +79,11 @@ func (p *place) size(ctx context.Context) (int64, bool, error) {
 
 // accounted is size, or what has been charged so far when the file is open in
 // place; the stripe is locked.
-func (st *stripe) accounted(ctx context.Context, p *place) (int64, bool, error) {
+func (st *stripe) accounted(ctx context.Context, p *place, follow bool) (int64, bool, error) {
 	if e := st.open[p.key()]; e != nil {
 		return e.size, e.exists, nil
 	}
-	return p.size(ctx)
+	return p.size(ctx, follow)
 }
 
 // set records the new accounted size for those who have the file open.
@@ -92,7 +100,7 @@ func (s *Session) pin(ctx context.Context, p *place) (*entry, error) {
 	defer st.mu.Unlock()
 	e := st.open[p.key()]
 	if e == nil {
-		size, exists, err := p.size(ctx)
+		size, exists, err := p.size(ctx, true)
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +116,7 @@ func (s *Session) unpin(ctx context.Context, p *place, e *entry, c *limits.Charg
 	st := s.m.books.stripe(p.key())
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	size, exists, err := p.size(ctx)
+	size, exists, err := p.size(ctx, true)
 	if err != nil { // the storage is away: keep what was charged
 		size, exists = e.size, e.exists
 	}
@@ -132,7 +140,7 @@ func (s *Session) replace(ctx context.Context, p *place, c *limits.Charge, size 
 	st := s.m.books.stripe(p.key())
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	old, existed, err := st.accounted(ctx, p)
+	old, existed, err := st.accounted(ctx, p, true)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -154,7 +162,7 @@ func (s *Session) uncharged(ctx context.Context, p *place, do func() error) erro
 	st := s.m.books.stripe(p.key())
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	size, existed, err := st.accounted(ctx, p)
+	size, existed, err := st.accounted(ctx, p, false)
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,8 @@ type File struct {
 	moved  atomic.Int64
 	credit atomic.Int64 // granted and not moved yet
 	full   atomic.Bool  // the quota event was published
+	denied error        // the quota is used up; one octet may be tried, see Grant
+	excess bool         // that octet came
 
 	mu        sync.Mutex // protects what follows, and end against concurrent WriteAt
 	end       int64      // of a handle: highest octet written or present
@@ -139,9 +141,18 @@ func (f *File) Grant(ctx context.Context, max int64) (int64, error) {
 	if c := f.credit.Load(); c > 0 {
 		return min(c, max), nil
 	}
+	if f.excess {
+		return 0, f.fail(f.denied)
+	}
 	n, err := f.take(ctx, max)
 	if err != nil {
-		return 0, err
+		if fault.KindOf(err) != fault.Quota || f.os == nil || max < 1 {
+			return 0, f.fail(err)
+		}
+		// The caller does not know yet whether more is coming. An upload that
+		// fits exactly must be able to see its end: let one octet through, and
+		// take it back if it comes.
+		f.denied, n = err, 1
 	}
 	f.credit.Store(n)
 	return n, nil
@@ -154,6 +165,11 @@ func (f *File) Moved(n int64) {
 	}
 	f.credit.Store(max(0, f.credit.Load()-n))
 	f.count(n)
+	if f.denied != nil {
+		f.excess = true
+		f.fail(f.denied)
+		f.os.Truncate(f.base + f.moved.Add(-n))
+	}
 }
 
 // count adds to the counters of file, session and server.
@@ -170,7 +186,8 @@ func (f *File) count(n int64) {
 	}
 }
 
-// take gets permission for up to want octets at the present position.
+// take gets permission for up to want octets at the present position. The
+// error is raw: the caller passes it to fail.
 func (f *File) take(ctx context.Context, want int64) (int64, error) {
 	n := min(want, maxGrant)
 	if n <= 0 {
@@ -183,7 +200,7 @@ func (f *File) take(ctx context.Context, want int64) (int64, error) {
 		} else {
 			var err error
 			if n, err = f.charge.Take(ctx, 1, n); err != nil {
-				return 0, f.fail(err)
+				return 0, err
 			}
 			charged = true
 		}
@@ -208,10 +225,10 @@ func (f *File) paced(ctx context.Context, n int64) (int64, error) {
 	}
 	if over := f.s.over(); over != nil {
 		f.unpaced(n)
-		return 0, f.fail(over)
+		return 0, over
 	}
 	if err != nil {
-		return 0, f.fail(err)
+		return 0, err
 	}
 	return n, nil
 }
@@ -266,9 +283,9 @@ func (f *File) Write(p []byte) (int, error) {
 	}
 	done := 0
 	for done < len(p) {
-		n, err := f.Grant(f.s.ctx, int64(len(p)-done))
+		n, err := f.writable(int64(len(p) - done))
 		if err != nil {
-			return done, err
+			return done, f.fail(err)
 		}
 		k, err := f.w.Write(p[done : done+int(n)])
 		f.Moved(int64(k))
@@ -278,6 +295,24 @@ func (f *File) Write(p []byte) (int, error) {
 		}
 	}
 	return done, nil
+}
+
+// writable is Grant for octets that are here already.
+func (f *File) writable(want int64) (int64, error) {
+	if err := f.s.over(); err != nil {
+		return 0, err
+	}
+	if f.excess {
+		return 0, f.denied
+	}
+	if c := f.credit.Load(); c > 0 && f.denied == nil {
+		return min(c, want), nil
+	}
+	n, err := f.take(f.s.ctx, want)
+	if err == nil {
+		f.credit.Store(n)
+	}
+	return n, err
 }
 
 // ReadAt reads from a handle, or from a reader that can.
@@ -352,7 +387,7 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	for done < len(p) {
 		n, err := f.paced(f.s.ctx, min(int64(len(p)-done), maxGrant))
 		if err != nil {
-			return done, err
+			return done, f.fail(err)
 		}
 		k, err := f.h.WriteAt(p[done:done+int(n)], off+int64(done))
 		f.unpaced(n - int64(k))
@@ -453,6 +488,13 @@ func (f *File) Commit(ctx context.Context) error {
 	case f.committed:
 		f.mu.Unlock()
 		return nil
+	case f.excess:
+		f.mu.Unlock()
+		return f.fail(f.denied)
+	}
+	if err := f.chargeHidden(ctx); err != nil {
+		f.mu.Unlock()
+		return f.fail(err)
 	}
 	f.committed = true // whatever comes of it: a Writer is done after Commit
 	f.mu.Unlock()
@@ -467,6 +509,21 @@ func (f *File) Commit(ctx context.Context) error {
 		return f.fail(err)
 	}
 	return nil
+}
+
+// chargeHidden charges what a continued partial held before this upload.
+func (f *File) chargeHidden(ctx context.Context) error {
+	if f.charge == nil || f.pinned == nil || f.os == nil || f.s.m.conf.Upload != vfs.AtomicResume {
+		return nil
+	}
+	fi, err := f.os.Stat()
+	if err != nil {
+		return err
+	}
+	if more := fi.Size() - f.pinned.size - f.charge.Used(); more > 0 {
+		_, err = f.charge.Take(ctx, more, more)
+	}
+	return err
 }
 
 // settle ends the quota charge; what Commit has booked stays.

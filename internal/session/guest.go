@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,7 +146,7 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 		a.Abandon()
 		return nil, auth.ErrMore
 	case errors.Is(err, auth.ErrBad):
-		return nil, g.failed(ctx, a, from, name, err.Error(), m.offence(ctx, name))
+		return nil, g.failed(ctx, a, from, name, cmp.Or(auth.Reason(err), err.Error()), m.offence(ctx, name))
 	case fault.KindOf(err) == fault.Login:
 		return nil, g.failed(ctx, a, from, name, err.Error(), limits.BadPassword)
 	default:

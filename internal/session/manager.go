@@ -38,8 +38,8 @@ type Config struct {
 	Now func() time.Time // nil: time.Now
 	Log *slog.Logger     // nil: silent
 
-	// Users looks accounts up again in Refresh; nil: Refresh does nothing. It
-	// also tells unknown users from wrong passwords, for the ban score only.
+	// Users looks accounts up again in Refresh, and tells unknown users from
+	// wrong passwords for the ban score. nil: Refresh does nothing.
 	Users auth.Users
 	// Groups returns the groups of those names that exist; nil: there are no groups.
 	Groups func(ctx context.Context, names []string) ([]account.Group, error)

@@ -285,7 +285,7 @@ func (f *File) reserve(ctx context.Context, o *vfs.CreateOptions, inPlace bool) 
 			return err
 		}
 		f.old, exists = f.pinned.size, f.pinned.exists
-	} else if _, exists, err = p.size(ctx); err != nil {
+	} else if _, exists, err = p.size(ctx, true); err != nil {
 		return err
 	}
 	switch {
@@ -300,6 +300,13 @@ func (f *File) reserve(ctx context.Context, o *vfs.CreateOptions, inPlace bool) 
 		if err := f.charge.Files(ctx, 1); err != nil {
 			return err
 		}
+	}
+	if hidden := o.Offset - f.old; o.Upload == vfs.AtomicResume && hidden > 0 {
+		// What is continued may be a partial that was never charged.
+		if _, err := f.charge.Take(ctx, hidden, hidden); err != nil {
+			return err
+		}
+		f.old = o.Offset
 	}
 	f.size = o.Size
 	if grow := f.base + o.Size - f.old; o.Size > 0 && grow > 0 {

@@ -119,11 +119,11 @@ func (s *Session) renameIn(ctx context.Context, src, dst *place, info vfs.Info, 
 	a, b := s.m.books.stripe(src.key()), s.m.books.stripe(dst.key())
 	unlock := lockBoth(s.m.books.order(a, b))
 	defer unlock()
-	oldSrc, wasSrc, err := a.accounted(ctx, src)
+	oldSrc, wasSrc, err := a.accounted(ctx, src, false)
 	if err != nil {
 		return err
 	}
-	oldDst, wasDst, err := b.accounted(ctx, dst)
+	oldDst, wasDst, err := b.accounted(ctx, dst, false)
 	if err != nil {
 		return err
 	}
