@@ -269,9 +269,9 @@ func (d *decoder) mark(key string, offset uint32) { d.c.src.at[key] = d.position
 // lookup finds the key n in the struct v.
 func (d *decoder) lookup(v reflect.Value, prefix string, n *unstable.Node) (field, string, bool) {
 	name := string(n.Data)
-	known := fields(v.Type())
-	names := make([]string, len(known))
-	for i, f := range known {
+	all := fields(v.Type())
+	names := make([]string, len(all))
+	for i, f := range all {
 		if f.name == name {
 			return f, join(prefix, name), true
 		}
@@ -385,7 +385,7 @@ func (d *decoder) list(v reflect.Value, f *field, key string, offset uint32, n *
 		d.fail(offset, key, "must be a list; write %s = [%s]", f.name, clip(string(rawOf(&d.p, n))))
 		return
 	}
-	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
+	v.SetZero()
 	it := n.Children()
 	for it.Next() {
 		e := reflect.New(v.Type().Elem()).Elem()

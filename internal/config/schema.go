@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // field is one key of the schema, read from the struct tags.
@@ -24,8 +25,14 @@ type field struct {
 	min, max string
 }
 
+// known keeps the keys of each struct, which reading a file asks for at every line.
+var known sync.Map // reflect.Type -> []field
+
 // fields lists the keys of a struct in order.
 func fields(t reflect.Type) []field {
+	if f, ok := known.Load(t); ok {
+		return f.([]field)
+	}
 	var out []field
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -40,6 +47,7 @@ func fields(t reflect.Type) []field {
 			path: f.Tag.Get("path"), min: f.Tag.Get("min"), max: f.Tag.Get("max"),
 		})
 	}
+	known.Store(t, out)
 	return out
 }
 
