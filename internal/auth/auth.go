@@ -55,6 +55,12 @@ func (PublicKey) credential()         {}
 // String hides the secret from every formatted print.
 func (p Password) String() string { return p.User + ":***" }
 
+// GoString does the same for %#v.
+func (p Password) GoString() string { return p.String() }
+
+// MarshalText does the same for JSON and structured logs.
+func (p Password) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
 // Identity is a verified person.
 type Identity struct {
 	User   account.User

@@ -93,16 +93,13 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	if err := CheckPassword(password); err != nil {
 		return "", err
 	}
-	var out string
-	err := h.run(ctx, func() error {
+	return compute(ctx, h, func() (string, error) {
 		d, err := h.argon.Hash(password)
 		if err != nil {
-			return err
+			return "", err
 		}
-		out = d.Encode()
-		return nil
+		return d.Encode(), nil
 	})
-	return out, err
 }
 
 // CheckPassword tells whether a password may be set at all; fault.Invalid.
@@ -130,16 +127,13 @@ func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error
 	if hash == "" || CheckPassword(password) != nil {
 		return false, nil
 	}
-	var match bool
-	err := h.run(ctx, func() error {
+	return compute(ctx, h, func() (bool, error) {
 		d, err := h.decode(hash)
 		if err != nil {
-			return err
+			return false, err
 		}
-		match, err = d.MatchAdvanced(password)
-		return err
+		return d.MatchAdvanced(password)
 	})
-	return match && err == nil, err
 }
 
 // Waste costs what Verify costs for a hash made with the present parameters
@@ -190,11 +184,12 @@ func unreadable(hash string, err error) error {
 	return fault.New(fault.Unsupported, "read password hash with "+format, "", err)
 }
 
-// run waits for a slot and computes on a goroutine of its own: argon2 and
+// compute waits for a slot and runs f on a goroutine of its own: argon2 and
 // bcrypt need deep stacks, which must not stay with the session's goroutine
 // (docs/design/performance.md section 6). A computation cannot be stopped;
 // when ctx ends first it keeps its slot until it is done.
-func (h *Hasher) run(ctx context.Context, f func() error) error {
+func compute[T any](ctx context.Context, h *Hasher, f func() (T, error)) (T, error) {
+	var none T
 	select {
 	case h.slots <- struct{}{}:
 	default:
@@ -203,30 +198,37 @@ func (h *Hasher) run(ctx context.Context, f func() error) error {
 		select {
 		case h.slots <- struct{}{}:
 		case <-t.C:
-			return fault.Text(fault.Limit, "busy, try again")
+			return none, fault.Text(fault.Limit, "busy, try again")
 		case <-ctx.Done():
-			return fault.New(fault.Canceled, "wait to check a password", "", context.Cause(ctx))
+			return none, fault.New(fault.Canceled, "wait to check a password", "", context.Cause(ctx))
 		}
 	}
-	done := make(chan error, 1)
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1) // the value travels with the answer: the caller may be gone
 	go func() {
 		defer func() { <-h.slots }()
 		defer func() {
 			if r := recover(); r != nil {
-				done <- fault.New(fault.Unsupported, "compute password hash", "", fmt.Errorf("panic: %v", r))
+				done <- result{err: fault.New(fault.Unsupported, "compute password hash", "", fmt.Errorf("panic: %v", r))}
 			}
 		}()
-		err := f()
-		if err != nil && !errors.As(err, new(*fault.Error)) {
-			err = fault.New(fault.Unsupported, "compute password hash", "", err)
+		v, err := f()
+		if err != nil {
+			v = none
+			if !errors.As(err, new(*fault.Error)) {
+				err = fault.New(fault.Unsupported, "compute password hash", "", err)
+			}
 		}
-		done <- err
+		done <- result{v, err}
 	}()
 	select {
-	case err := <-done:
-		return err
+	case r := <-done:
+		return r.v, r.err
 	case <-ctx.Done():
-		return fault.New(fault.Canceled, "check a password", "", context.Cause(ctx))
+		return none, fault.New(fault.Canceled, "check a password", "", context.Cause(ctx))
 	}
 }
 
