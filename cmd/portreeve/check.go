@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/portreeve/portreeve/internal/config"
+	"github.com/portreeve/portreeve/internal/ports"
+	"github.com/portreeve/portreeve/internal/server"
+)
+
+// plan compiles the port plan of cfg on this machine. Ports that its own
+// running server listens on are not taken.
+func plan(cfg *config.Config) ports.Plan {
+	facts := ports.Host().Facts()
+	if server.HolderOf(cfg.DataDir) != 0 {
+		facts.Listening = nil
+	}
+	return ports.Compile(cfg, facts)
+}
+
+// finding is one line of check in JSON.
+type finding struct {
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
+	Col  int    `json:"col,omitempty"`
+	Key  string `json:"key,omitempty"`
+	Text string `json:"text"`
+}
+
+func findings(es config.Errors) []finding {
+	out := []finding{}
+	for _, e := range es {
+		out = append(out, finding{e.File, e.Line, e.Col, e.Key, e.Text})
+	}
+	return out
+}
+
+// checked is the answer of check --json.
+type checked struct {
+	File     string      `json:"file"`
+	Good     bool        `json:"good"` // no mistake and no finding of severity error
+	Errors   []finding   `json:"errors"`
+	Warnings []finding   `json:"warnings"`
+	Plan     *ports.Plan `json:"plan,omitempty"` // absent with errors
+}
+
+func (a *app) checkCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "check [FILE]", Short: "Check a configuration file and show the ports it opens", Args: args("[FILE]"),
+		Long: `Check a configuration file without starting anything. All mistakes are listed,
+each with file and line; then the exit code is 1. It is 3 when the file is
+well-formed but cannot work on this machine.`,
+		RunE: func(cmd *cobra.Command, files []string) error {
+			file := a.configFile()
+			if len(files) == 1 {
+				file = files[0]
+			}
+			if file == "" {
+				return errNoConfig
+			}
+			cfg, err := config.Load(file, a.env, nil)
+			var mistakes config.Errors
+			if err != nil && !errors.As(err, &mistakes) {
+				return err
+			}
+			if asJSON {
+				return a.checkJSON(file, cfg, mistakes)
+			}
+			if err != nil {
+				fmt.Fprintln(a.out, err)
+				fmt.Fprintf(a.err, "portreeve: %s has %s\n", plain(file), count(len(mistakes), "mistake"))
+				return errQuiet
+			}
+			return showPlan(a.out, file, cfg)
+		}}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func (a *app) checkJSON(file string, cfg *config.Config, mistakes config.Errors) error {
+	v := checked{File: file, Errors: findings(mistakes), Warnings: []finding{}}
+	result := errQuiet
+	if cfg != nil {
+		p := plan(cfg)
+		v.Warnings, v.Plan = findings(cfg.Warnings()), &p
+		result = verdict(&p)
+		v.Good = result == nil
+	}
+	if err := writeJSON(a.out, v); err != nil {
+		return err
+	}
+	return result
+}
+
+// errFindings ends with exit code 3 after the findings have been printed.
+var errFindings = errors.New("findings")
+
+// verdict is errFindings when the plan cannot work on this machine.
+func verdict(p *ports.Plan) error {
+	if p.Worst() == ports.Error {
+		return errFindings
+	}
+	return nil
+}
+
+func showPlan(w io.Writer, file string, cfg *config.Config) error {
+	for _, m := range cfg.Warnings() {
+		fmt.Fprintln(w, "warning:", m)
+	}
+	p := plan(cfg)
+	fmt.Fprintf(w, "%s is well-formed. What it needs:\n\n%s", plain(file), p.Text())
+	return verdict(&p)
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/portreeve/portreeve/internal/admin"
+	"github.com/portreeve/portreeve/internal/api"
+	"github.com/portreeve/portreeve/internal/auth"
+	"github.com/portreeve/portreeve/internal/fault"
+	"github.com/portreeve/portreeve/internal/server"
+)
+
+// control is the service that answers the other commands on the unix socket.
+func control(socket string) server.Service {
+	return func(ctx context.Context, s *server.Server) error {
+		hasher, err := auth.NewHasher(auth.HasherOptions{})
+		if err != nil {
+			return err
+		}
+		svc, err := admin.New(admin.Config{Store: s.Store(), Events: s.Bus(), Live: s.Manager(), Hash: hasher.Hash, DataDir: s.Config().DataDir, Log: s.Log()})
+		if err != nil {
+			return err
+		}
+		ln, err := api.Listen(socket)
+		if err != nil {
+			return err
+		}
+		h := api.NewServer(svc, running{s, svc})
+		done := make(chan error, 1)
+		go func() { done <- h.Serve(ln) }()
+		select {
+		case err = <-done:
+			return err
+		case <-ctx.Done():
+		}
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if h.Shutdown(end) != nil {
+			h.Close()
+		}
+		if err = <-done; errors.Is(err, http.ErrServerClosed) {
+			err = nil
+		}
+		return err
+	}
+}
+
+// running shows a server to the API.
+type running struct {
+	s     *server.Server
+	admin *admin.Service
+}
+
+func (r running) Status(ctx context.Context) (api.Status, error) {
+	v := r.s.Status()
+	ss, err := r.admin.Sessions(ctx)
+	out := api.Status{Version: v.Version, PID: v.PID, Started: v.Started, ConfigFile: v.ConfigFile, DataDir: v.DataDir, Stopping: v.Stopping,
+		PassiveInUse: v.PassiveInUse, BytesDown: v.BytesDown, BytesUp: v.BytesUp, Warnings: v.Warnings, Sessions: ss}
+	for _, l := range v.Listeners {
+		out.Listeners = append(out.Listeners, api.Listener{Name: l.Name, Protocol: l.Protocol, Address: l.Address, TLS: l.TLS, Passive: l.Passive,
+			Announce: l.Announce, ActiveSource: l.ActiveSource, Proxy: l.Proxy, Sessions: l.Sessions})
+	}
+	for _, c := range v.Certificates {
+		out.Certificates = append(out.Certificates, api.Certificate{Names: c.Names, Fingerprint: c.Fingerprint, NotAfter: c.NotAfter, SelfSigned: c.SelfSigned, Source: c.Source})
+	}
+	return out, err
+}
+
+func (r running) Reload(ctx context.Context) (api.Reloaded, error) {
+	v, err := r.s.Reload(ctx)
+	if err != nil {
+		// Whatever stopped it, it was the file or what the file names.
+		return api.Reloaded{}, &fault.Error{Kind: fault.Invalid, Err: err}
+	}
+	return api.Reloaded{Changed: v.Changed, Restart: v.Restart, Opened: v.Opened, Closed: v.Closed}, nil
+}
+
+func (r running) Stop(reason string) { r.s.Stop(reason) }

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/portreeve/portreeve/internal/admin"
+	"github.com/portreeve/portreeve/internal/config"
+	"github.com/portreeve/portreeve/internal/ports"
+)
+
+// initFlags are what init may be told.
+type initFlags struct {
+	dataDir, address, passive, public string
+	ftpPort, ftpsPort                 uint16
+	user, home                        string
+	pw                                passwordFlags
+}
+
+func (a *app) initCommand() *cobra.Command {
+	var f initFlags
+	c := &cobra.Command{Use: "init", Short: "Write a configuration and make a certificate", Args: args(),
+		Long: `Write a commented portreeve.toml, make a certificate, and say which ports to open
+and what to do next. An existing file is never overwritten.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.initialise(cmd, &f) }}
+	fl := c.Flags()
+	fl.StringVar(&f.dataDir, "data-dir", "", "`DIR` of database, certificate and control socket (default: portreeve-data beside the file; /var/lib/portreeve for a file in /etc)")
+	fl.StringVar(&f.address, "address", "", "listen on this IP `ADDRESS` only (default: all)")
+	fl.Uint16Var(&f.ftpPort, "ftp-port", 0, "control `PORT` of FTP with explicit TLS (default: 21, or 2121 where only root may use 21)")
+	fl.Uint16Var(&f.ftpsPort, "ftps-port", 0, "`PORT` of implicit FTPS (default: 990 or 2990)")
+	fl.StringVar(&f.passive, "passive-ports", "50000-50999", "`RANGE` of ports for passive data connections")
+	fl.StringVar(&f.public, "public-address", "", "`ADDRESS` or name that clients outside of a NAT reach")
+	fl.StringVar(&f.user, "user", "", "make a first account with this `NAME`")
+	fl.StringVar(&f.home, "home", "", "its home `DIR` (default: in the data directory)")
+	f.pw.register(c)
+	return c
+}
+
+func (a *app) initialise(cmd *cobra.Command, f *initFlags) error {
+	if f.user == "" && (f.home != "" || f.pw.stdin || f.pw.generate) {
+		return usagef(cmd, "--home, --generate and --password-stdin are for the first account; name it with --user")
+	}
+	file := a.configFlag
+	if file == "" {
+		file = a.getenv("PORTREEVE_CONFIG")
+	}
+	if file == "" {
+		file = "portreeve.toml"
+	}
+	text := f.file(file)
+	// A bad flag must not leave a bad file behind.
+	if _, err := config.Parse(file, []byte(text)); err != nil {
+		return err
+	}
+	secret, show := "", false
+	if f.user != "" {
+		var err error
+		if secret, show, err = f.pw.get(a, cmd, f.user); err != nil {
+			return err
+		}
+	}
+	if err := writeNew(file, text); err != nil {
+		return err
+	}
+	cfg, err := config.Load(file, a.env, nil)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "wrote %s\n", plain(file))
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the data directory: %w; make it yourself and give it to the server's user, or change data_dir in %s", err, file)
+	}
+	cs, err := certificatesOf(cfg)
+	if err != nil {
+		return err
+	}
+	for _, c := range cs {
+		fmt.Fprintf(a.out, "certificate for %s\n  SHA-256 %s\n", strings.Join(c.Names, ", "), c.Fingerprint)
+	}
+	if f.user != "" {
+		if err := a.firstUser(cmd.Context(), cfg, f, secret, show); err != nil {
+			return err
+		}
+	}
+	return a.nextSteps(file, f, cfg)
+}
+
+func (a *app) firstUser(ctx context.Context, cfg *config.Config, f *initFlags, secret string, show bool) error {
+	n := admin.NewUser{Name: f.user, Password: secret}
+	if f.home != "" {
+		home, err := directory(f.home)
+		if err != nil {
+			return err
+		}
+		n.Home = home
+	}
+	return a.inProcess(ctx, cfg, func(ctx context.Context, acc accounts) error {
+		u, err := acc.CreateUser(ctx, n)
+		if err != nil {
+			return err
+		}
+		if !show {
+			secret = ""
+		}
+		return a.madeUser(u, secret, false)
+	})
+}
+
+// nextSteps prints the ports and the three commands that come next.
+func (a *app) nextSteps(file string, f *initFlags, cfg *config.Config) error {
+	fmt.Fprintln(a.out, "\nOpen these TCP ports in every firewall on the way:")
+	p := plan(cfg)
+	for _, fl := range p.Flows {
+		if fl.Direction == ports.In {
+			fmt.Fprintf(a.out, "  %-12s %s (%s)\n", fl.Internal.Ports, fl.Purpose, strings.Join(fl.Listeners, ", "))
+		}
+	}
+	with := ""
+	if file != "portreeve.toml" && file != a.getenv("PORTREEVE_CONFIG") && file != systemConfig {
+		with = " --config " + quoteArg(file)
+	}
+	name := "ann"
+	if f.user != "" {
+		name = "another"
+	}
+	fmt.Fprintf(a.out, "\nNext:\n  portreeve check%s\n  portreeve user add %s --generate%s\n  portreeve serve%s\n",
+		with, name, with, with)
+	return nil
+}
+
+// quoteArg makes s one word for a shell.
+func quoteArg(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./+=:@%") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// writeNew makes the file with its directory, and refuses to replace one.
+func writeNew(file, text string) error {
+	if dir := filepath.Dir(file); dir != "." {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	w, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s exists already and is left as it is; name another file with --config, or edit that one and try it with \"portreeve check\"", file)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write the configuration: %w", err)
+	}
+	if _, err = w.WriteString(text); err == nil {
+		err = w.Sync()
+	}
+	return errors.Join(err, w.Close())
+}
+
+// file is the text of the new configuration.
+func (f *initFlags) file(name string) string {
+	dir := f.dataDir
+	if dir == "" {
+		dir = quickDir
+		if abs, err := filepath.Abs(name); err == nil && strings.HasPrefix(abs, "/etc/") {
+			dir = "/var/lib/portreeve"
+		}
+	} else if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs // relative to this shell, not to the file
+	}
+	ftp, ftps := f.ftpPort, f.ftpsPort
+	low := mayBindLow()
+	if ftp == 0 {
+		ftp = choose(low, uint16(21), 2121)
+	}
+	if ftps == 0 {
+		ftps = choose(low, uint16(990), 2990)
+	}
+	at := func(port uint16) string {
+		return strconv.Quote(net.JoinHostPort(strings.Trim(f.address, "[]"), strconv.Itoa(int(port))))
+	}
+	return fmt.Sprintf(initText, strconv.Quote(dir), at(ftp), at(ftps), strconv.Quote(f.passive), strconv.Quote(f.public))
+}
+
+func choose[T any](cond bool, yes, no T) T {
+	if cond {
+		return yes
+	}
+	return no
+}
+
+// mayBindLow reports whether this user may listen below 1024, as far as that
+// can be told without trying: the server may run as somebody else anyway.
+func mayBindLow() bool {
+	if os.Geteuid() == 0 {
+		return true
+	}
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	if err != nil {
+		return false
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	return err == nil && n <= 21
+}
+
+const initText = `# Configuration of Portreeve. After a change:  portreeve check  and  portreeve reload
+# Every key, with its meaning and default:      portreeve config example
+# Users are not here but in the database:       portreeve user add
+
+# The database, the certificate and the control socket. Include it in backups.
+data_dir = %s
+
+# FTP. A session begins in the clear and turns to TLS before the password
+# (explicit FTPS).  required: no log-in without TLS;  offered: the client may
+# choose;  off: plain FTP only.
+[[listen]]
+protocol = "ftp"
+address  = %s
+tls      = "required"
+
+# FTPS with TLS from the first byte (implicit FTPS).
+[[listen]]
+protocol = "ftps"
+address  = %s
+
+# Passive mode: clients open a second connection to one of these ports for each
+# transfer. Open the whole range in every firewall on the way.
+[ftp.passive]
+ports   = %s
+# Behind NAT: the address or name that clients reach from outside.
+# Empty: the address that the client connected to.
+address = %s
+
+# Without this section a self-signed certificate is made in data_dir/tls, and
+# clients must be told to trust it.
+# [tls]
+# cert = "/etc/portreeve/cert.pem"
+# key  = "/etc/portreeve/key.pem"
+`

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/portreeve/portreeve/internal/account"
+	"github.com/portreeve/portreeve/internal/admin"
+	"github.com/portreeve/portreeve/internal/api"
+	"github.com/portreeve/portreeve/internal/config"
+	"github.com/portreeve/portreeve/internal/server"
+)
+
+// systemConfig is where a packaged installation has its configuration.
+const systemConfig = "/etc/portreeve/portreeve.toml"
+
+// configFile returns the configuration file to use, "" when there is none.
+func (a *app) configFile() string {
+	switch {
+	case a.configFlag != "":
+		return a.configFlag
+	case a.getenv("PORTREEVE_CONFIG") != "":
+		return a.getenv("PORTREEVE_CONFIG")
+	case exists("portreeve.toml"):
+		return "portreeve.toml"
+	case exists(systemConfig):
+		return systemConfig
+	}
+	return ""
+}
+
+// errNoConfig is what commands say that need to know which server is meant.
+var errNoConfig = errors.New("there is no configuration: --config is not given, PORTREEVE_CONFIG is not set, and neither ./portreeve.toml nor " +
+	systemConfig + " exists; make one with \"portreeve init\", or start without one with \"portreeve serve\"")
+
+// load reads the configuration in use: the file, or what a quick start in this
+// directory left. Warnings go to standard error.
+func (a *app) load() (*config.Config, error) {
+	file := a.configFile()
+	if file == "" {
+		if !exists(quickDir) {
+			return nil, errNoConfig
+		}
+		return config.QuickStart(quickDir, "")
+	}
+	return config.Load(file, a.env, nil)
+}
+
+// socket finds the control socket. A configuration with mistakes is no reason
+// not to: the running server still has its good one, and status and stop must
+// work. So the two keys that matter are then read alone.
+func (a *app) socket() (string, error) {
+	cfg, err := a.load()
+	var ce config.Errors
+	if errors.As(err, &ce) {
+		if salvaged := a.salvage(); salvaged != nil {
+			return salvaged.Admin.Socket, nil
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return cfg.Admin.Socket, nil
+}
+
+// salvage builds a configuration of nothing but data_dir and admin.socket from
+// a file that has mistakes elsewhere. nil when that is not possible.
+func (a *app) salvage() *config.Config {
+	file := a.configFile()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	var dir, socket, section string
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			section = line
+		}
+		key, _, _ := strings.Cut(line, "=")
+		switch key = strings.TrimSpace(key); {
+		case section == "" && key == "data_dir":
+			dir = line
+		case section == "[admin]" && key == "socket":
+			socket = line
+		}
+	}
+	if v := a.getenv(config.EnvName("data_dir")); v != "" {
+		dir = fmt.Sprintf("data_dir = %q", v)
+	}
+	if v := a.getenv(config.EnvName("admin.socket")); v != "" {
+		socket = fmt.Sprintf("socket = %q", v)
+	}
+	cfg, err := config.Parse(file, []byte(dir+"\n[admin]\n"+socket+"\n[[listen]]\nprotocol = \"ftp\"\n"))
+	if err != nil {
+		return nil
+	}
+	return cfg
+}
+
+// client returns a client of the running server; ErrNotRunning is made a
+// sentence that says where it was looked for.
+func (a *app) client(ctx context.Context) (*api.Client, error) {
+	path, err := a.socket()
+	if err != nil {
+		return nil, err
+	}
+	err = api.Probe(ctx, path)
+	if errors.Is(err, api.ErrNotRunning) {
+		return nil, fmt.Errorf("no server is running with the data directory %s; start it with \"portreeve serve\"", filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return api.NewClient(path), nil
+}
+
+// accounts is what the user commands need: the client of a running server, or
+// the admin service on the database itself.
+type accounts interface {
+	CreateUser(ctx context.Context, n admin.NewUser) (account.User, error)
+	UpdateUser(ctx context.Context, name string, s admin.Settings) (account.User, error)
+	SetPassword(ctx context.Context, name, password string) error
+	DeleteUser(ctx context.Context, name string) error
+	User(ctx context.Context, name string) (account.User, error)
+	Users(ctx context.Context, o admin.ListOptions) ([]account.User, string, error)
+}
+
+// settle is how long a command waits for a server that is starting or stopping.
+const settle = 5 * time.Second
+
+// withAccounts runs f against the running server, or against the database when
+// there is none.
+func (a *app) withAccounts(cmd *cobra.Command, f func(context.Context, accounts) error) error {
+	ctx := cmd.Context()
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	path := cfg.Admin.Socket
+	for deadline := time.Now().Add(settle); ; {
+		err = api.Probe(ctx, path)
+		if err == nil {
+			c := api.NewClient(path)
+			defer c.Close()
+			return f(ctx, c)
+		}
+		if !errors.Is(err, api.ErrNotRunning) {
+			return err
+		}
+		pid := server.HolderOf(cfg.DataDir)
+		if pid == 0 {
+			return a.inProcess(ctx, cfg, f)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("a server (pid %d) uses the data directory %s but does not answer on %s; if it is starting or stopping, try again in a moment", pid, cfg.DataDir, path)
+		}
+		time.Sleep(100 * time.Millisecond) // it is between lock and socket
+	}
+}
