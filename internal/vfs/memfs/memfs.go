@@ -59,8 +59,12 @@ var (
 	_ vfs.Sweeper      = (*FS)(nil)
 )
 
-// New returns an empty tree.
-func New(opts Options) *FS {
+// New returns an empty tree. At most one Options is looked at.
+func New(options ...Options) *FS {
+	var opts Options
+	if len(options) > 0 {
+		opts = options[0]
+	}
 	f := &FS{mask: opts.Umask.Perm(), capacity: opts.Capacity, partials: map[partialKey]*partial{}}
 	if opts.Umask == 0 {
 		f.mask = 0o022
