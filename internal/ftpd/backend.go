@@ -102,7 +102,7 @@ func acceptsHost(hosts []string, name string, local netip.Addr) bool {
 			return true
 		}
 		tail, wild := strings.CutPrefix(h, "*")
-		if _, rest, ok := strings.Cut(name, "."); wild && ok && "."+rest == tail {
+		if label, rest, ok := strings.Cut(name, "."); wild && ok && label != "" && "."+rest == tail {
 			return true
 		}
 	}

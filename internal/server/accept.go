@@ -36,11 +36,11 @@ type acceptor struct {
 	implicit bool           // TLS from the first byte: a refusal cannot be said in the clear
 	trusted  []netip.Prefix // proxies that must send a header; empty: none
 
-	ready  chan net.Conn // connections whose header has been read
-	closed chan struct{}
-	once   sync.Once
-	wg     sync.WaitGroup
-	slots  chan struct{}
+	ready   chan net.Conn // connections whose header has been read
+	closed  chan struct{}
+	once    sync.Once
+	readers sync.WaitGroup // of PROXY headers
+	slots   chan struct{}
 }
 
 func newAcceptor(ln *net.TCPListener, log *slog.Logger) *acceptor {
@@ -53,8 +53,13 @@ func newAcceptor(ln *net.TCPListener, log *slog.Logger) *acceptor {
 // Addr returns the bound address.
 func (a *acceptor) Addr() net.Addr { return a.ln.Addr() }
 
-// start begins to accept, on a goroutine that wait waits for.
-func (a *acceptor) start() { a.wg.Go(a.run) }
+// start begins to accept, on goroutines that wg waits for and Close ends.
+func (a *acceptor) start(wg *sync.WaitGroup) {
+	wg.Go(func() {
+		a.run()
+		a.readers.Wait()
+	})
+}
 
 // Close closes the socket; connections that nobody has taken are closed, too.
 func (a *acceptor) Close() {
@@ -63,9 +68,6 @@ func (a *acceptor) Close() {
 		a.ln.Close()
 	})
 }
-
-// wait returns when the goroutines have ended after Close.
-func (a *acceptor) wait() { a.wg.Wait() }
 
 // configure replaces what a reload may change.
 func (a *acceptor) configure(implicit bool, trusted []netip.Prefix) {
@@ -102,7 +104,7 @@ func (a *acceptor) run() {
 			c.Close()
 			continue
 		}
-		a.wg.Go(func() {
+		a.readers.Go(func() {
 			defer func() { <-a.slots }()
 			stop := closeWhen(a.closed, c)
 			pc, err := readProxy(c, proxyWait)

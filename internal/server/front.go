@@ -22,14 +22,17 @@ import (
 
 // socket is one bound control socket and what serves it now.
 type socket struct {
-	key        string
-	acc        *acceptor
-	sourcePort int    // of active data connections, 0: any
-	sourceText string // "port 20", or "any port, because ..."
-	sourceWant config.ActiveSource
-
+	key     string
+	acc     *acceptor
 	entry   config.Listen
 	current *generation
+}
+
+// source is where active data connections start from.
+type source struct {
+	want config.ActiveSource
+	port int    // 0: any
+	text string // "port 20", or "any port, because ..."
 }
 
 // generation is a front made from one configuration. An ftp.Server does not
@@ -41,6 +44,7 @@ type generation struct {
 	gate      *gate
 	pool      *ports.Pool
 	announcer *announcer
+	source    source
 	served    chan struct{}
 	retired   time.Time
 }
@@ -94,9 +98,17 @@ type frontPlan struct {
 	gen   *generation
 }
 
-// plan makes the front for an entry on a socket.
+// plan makes the front for an entry on a socket. The test of the source port
+// is not repeated while active connections may be using the port.
 func (s *Server) plan(cfg *config.Config, l *config.Listen, so *socket, tc *tls.Config, pool *ports.Pool) frontPlan {
 	log := s.log.With("listener", l.Name)
+	var src source
+	if so.current != nil && so.current.source.want == cfg.FTP.ActiveSource {
+		src = so.current.source
+	} else {
+		src.want = cfg.FTP.ActiveSource
+		src.port, src.text = activeSource(src.want, addrOf(so.acc.Addr()))
+	}
 	an, hosts := newAnnouncer(s.book, &cfg.FTP.Passive, l)
 	backend := ftpd.New(s.manager, ftpd.Options{Listener: l.Name, CertLogin: l.CertLogin, Hosts: l.Hosts, Log: log})
 	fc := ftp.Config{
@@ -105,14 +117,14 @@ func (s *Server) plan(cfg *config.Config, l *config.Listen, so *socket, tc *tls.
 		Binding: binding(l.DataSession), LooseClose: !l.StrictClose, AllowCCC: l.AllowCCC,
 		Passive:        pool,
 		PassiveAddress: func(c *ftp.Conn) netip.Addr { return an.choose(c.RemoteAddr().Addr()) },
-		NoActive:       !cfg.FTP.Active, ActivePort: so.sourcePort, FXP: prefixes(cfg.FTP.FXP),
+		NoActive:       !cfg.FTP.Active, ActivePort: src.port, FXP: prefixes(cfg.FTP.FXP),
 		LoginTimeout: cfg.FTP.LoginTimeout.Std(), IdleTimeout: cfg.FTP.IdleTimeout.Std(),
 		StallTimeout: cfg.FTP.StallTimeout.Std(), DataTimeout: cfg.FTP.DataTimeout.Std(),
 		MaxLine: cfg.FTP.MaxLine, ListDepth: cfg.FTP.ListDepth, ListEntries: cfg.FTP.ListEntries,
 		Logger: log, OnTrace: s.trace(log), OnData: s.recordData(l.Name), Ports: s.doors,
 	}
 	front := &ftp.Server{Config: fc}
-	return frontPlan{entry: *l, hosts: hosts, gen: &generation{front: front, backend: backend, gate: newGate(so.acc), pool: pool, announcer: an, served: make(chan struct{})}}
+	return frontPlan{entry: *l, hosts: hosts, gen: &generation{front: front, backend: backend, gate: newGate(so.acc), pool: pool, announcer: an, source: src, served: make(chan struct{})}}
 }
 
 func first(texts ...string) string {

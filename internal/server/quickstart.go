@@ -26,6 +26,7 @@ const (
 	quickMeta  = "quickstart.user" // the account that the first start made
 	quickFiles = "files"           // its home, in the data directory
 	quickTries = 100               // ports tried after one that is taken
+	selfSigned = "selfsigned-cert.pem"
 )
 
 // QuickOptions say where a server without a configuration file lives.
@@ -45,7 +46,7 @@ type Quick struct {
 	Password string         // only when the account was made just now
 	Ports    []QuickPort
 	Passive  string   // "50000-50999"
-	CA       string   // certificate file for clients, absolute
+	CA       string   // certificate file for clients, absolute; "" when they trust the server's anyway
 	Curl     string   // one line to copy; it asks for the password when it is not known
 	Notes    []string // sentences: ports that were taken, how to reset the password
 }
@@ -90,12 +91,12 @@ func QuickStart(o QuickOptions) (*Quick, error) {
 	if err := q.account(context.Background()); err != nil {
 		return nil, err
 	}
-	if _, err := certs.Open(cfg, o.Log); err != nil { // makes the certificate that the curl line names
+	cs, err := certs.Open(cfg, o.Log) // makes the certificate that the curl line names
+	if err != nil {
 		return nil, err
 	}
-	q.CA = cfg.TLS.Cert
-	if q.CA == "" {
-		q.CA = filepath.Join(dir, "tls", "cert.pem")
+	if all := cs.Describe(); len(all) > 0 && all[0].SelfSigned && cfg.TLS.Cert == "" {
+		q.CA = filepath.Join(dir, "tls", selfSigned)
 	}
 	q.Curl = q.curl()
 	return q, nil
@@ -243,8 +244,12 @@ func (q *Quick) curl() string {
 	if q.Password != "" {
 		login += ":" + q.Password
 	}
-	return fmt.Sprintf("echo hello | curl --ssl-reqd --cacert %s --user %s --upload-file - ftp://%s/hello.txt",
-		shellQuote(q.CA), shellQuote(login), net.JoinHostPort(host, port))
+	trust := ""
+	if q.CA != "" {
+		trust = " --cacert " + shellQuote(q.CA)
+	}
+	return fmt.Sprintf("echo hello | curl --ssl-reqd%s --user %s --upload-file - ftp://%s/hello.txt",
+		trust, shellQuote(login), net.JoinHostPort(host, port))
 }
 
 // shellQuote makes s one word for a POSIX shell.

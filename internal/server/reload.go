@@ -152,10 +152,6 @@ func (s *Server) planAll(cfg *config.Config, sockets []*socket) ([]frontPlan, er
 		if l.Protocol != config.ProtocolFTP && l.Protocol != config.ProtocolFTPS {
 			return nil, fmt.Errorf("listener %s: this version does not speak %s; use ftp or ftps, or remove the entry", l.Name, l.Protocol)
 		}
-		if so.sourceText == "" || so.sourceWant != cfg.FTP.ActiveSource {
-			so.sourceWant = cfg.FTP.ActiveSource
-			so.sourcePort, so.sourceText = activeSource(cfg.FTP.ActiveSource, addrOf(so.acc.Addr()))
-		}
 		pool, err := s.pool(cfg.Ports(l))
 		if err != nil {
 			return nil, err
@@ -202,7 +198,7 @@ func (s *Server) swap(cfg *config.Config, sockets []*socket, plans []frontPlan, 
 			g.retired = now
 			s.retired = append(s.retired, g)
 		} else {
-			so.acc.start()
+			so.acc.start(&s.fronts)
 			r.Opened = append(r.Opened, fmt.Sprintf("%s %s", l.Protocol, so.acc.Addr()))
 		}
 		so.key, so.entry, so.current = socketKey(&l), l, plans[i].gen

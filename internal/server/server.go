@@ -18,6 +18,7 @@ import (
 	"github.com/portreeve/portreeve/internal/certs"
 	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/events"
+	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/limits"
 	"github.com/portreeve/portreeve/internal/ports"
 	"github.com/portreeve/portreeve/internal/session"
@@ -220,7 +221,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.state = running
 	for _, so := range s.sockets {
-		so.acc.start()
+		so.acc.start(&s.fronts)
 		so.current.serve(&s.fronts, s.log)
 	}
 	s.mu.Unlock()
@@ -267,6 +268,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) background(ctx context.Context) {
 	s.bg.Go(func() { s.certs.Watch(ctx) })
 	s.bg.Go(func() { s.book.run(ctx) })
+	s.bg.Go(func() { s.noteLogins(ctx) })
 	s.bg.Go(func() {
 		t := time.NewTicker(30 * time.Second)
 		defer t.Stop()
@@ -302,3 +304,39 @@ func (s *Server) Limits() *limits.Limits { return s.limits }
 
 // Log returns the server's logger.
 func (s *Server) Log() *slog.Logger { return s.log }
+
+// noteLogins keeps the time of each account's last log-in. Log-ins come in
+// bursts, so they are written once in a while and not one by one.
+func (s *Server) noteLogins(ctx context.Context) {
+	sub := s.bus.Subscribe("last log-in", events.Login)
+	defer sub.Close()
+	last := map[string]time.Time{}
+	flush := func() {
+		for name, at := range last {
+			wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+			err := s.db.TouchLogin(wctx, name, at)
+			cancel()
+			if err != nil && fault.KindOf(err) != fault.NotExist { // anonymous has no row
+				s.log.Warn("the time of a log-in could not be kept", "user", name, "err", err)
+			}
+		}
+		clear(last)
+	}
+	t := time.NewTicker(5 * time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case e, ok := <-sub.C():
+			if !ok {
+				flush()
+				return
+			}
+			last[e.User] = e.Time
+		case <-t.C:
+			flush()
+		case <-ctx.Done():
+			flush()
+			return
+		}
+	}
+}

@@ -105,5 +105,5 @@ func activeText(cfg *config.Config, so *socket) string {
 	if !cfg.FTP.Active {
 		return "none, because active mode is off"
 	}
-	return so.sourceText
+	return so.current.source.text
 }

@@ -74,9 +74,6 @@ func (s *Server) drain() {
 	}
 	close(stop)
 	watch.Wait()
-	for _, so := range s.sockets {
-		so.acc.wait()
-	}
 	s.fronts.Wait()
 }
 
