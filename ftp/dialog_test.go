@@ -33,7 +33,7 @@ import (
 //
 //	# RFC 959 section 5.4: what it shows      (the first line cites the source)
 //	-- config --         key=value lines, see dialogConfig
-//	-- files/NAME --     files that exist at the start
+//	-- files/NAME --     files that exist at the start; escapes as in commands
 //	-- dialog --         the conversation, one step a line:
 //
 //	C: LINE              send a command; \r \n \0 \xff and \\ are understood
@@ -50,7 +50,10 @@ import (
 //	DERR                 the data connection does not come about or breaks
 //	NODATA               do not open the next data connection
 //	FRESH                the next ones do not resume the control connection's TLS
-//	TLS                  begin TLS on the control connection
+//	PLAINDATA            ... do not use TLS in spite of PROT P
+//	DFIN                 end the data connection without a TLS close_notify
+//	URGENT BYTES         send on the control connection, the last byte urgent
+//	TLS, CLEAR           begin, end TLS on the control connection
 //	CLOSED               the server closes the control connection
 //	FILE NAME BYTES      this server's tree now has this file (own server only)
 //	GONE NAME            ... does not have it
@@ -100,7 +103,7 @@ var foreignKeys = []string{"login", "type", "zeros", "dir"}
 
 func TestDialogs(t *testing.T) {
 	files, err := filepath.Glob("testdata/dialog/*.txtar")
-	if err != nil || len(files) < 60 {
+	if err != nil || len(files) < 400 {
 		t.Fatalf("%d transcripts, %v", len(files), err)
 	}
 	ran := 0
@@ -161,7 +164,11 @@ func parseDialog(t *testing.T, file string) *dialog {
 				d.config[k] = append(d.config[k], v)
 			}
 		case strings.HasPrefix(f.Name, "files/"):
-			f.Name = "/" + strings.TrimPrefix(f.Name, "files/")
+			name, err := unescape(strings.TrimPrefix(f.Name, "files/"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Name = "/" + name
 			d.files = append(d.files, f)
 		case f.Name == "dialog":
 			for i, l := range strings.Split(body, "\n") {
@@ -391,8 +398,19 @@ func (p *player) step() {
 		p.noData = true
 	case "FRESH":
 		p.fresh = true
+	case "PLAINDATA":
+		p.prot = false
+	case "DFIN":
+		p.dataConn()
+		p.data.raw.(*net.TCPConn).CloseWrite() // without close_notify
+		io.Copy(io.Discard, p.data.raw)
+		p.dropData()
+	case "URGENT":
+		sendUrgent(p.t, p.raw, p.unescape(a))
 	case "TLS":
 		p.startTLS()
+	case "CLEAR":
+		p.clear()
 	case "CLOSED":
 		p.raw.SetReadDeadline(time.Now().Add(dialogPatience))
 		if b, err := io.ReadAll(p.br); len(b) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -426,8 +444,12 @@ func (p *player) matches(expr, s string) bool {
 	return re.MatchString(s)
 }
 
+func unescape(s string) (string, error) {
+	return strconv.Unquote(`"` + strings.ReplaceAll(strings.ReplaceAll(s, `\0`, `\x00`), `"`, `\"`) + `"`)
+}
+
 func (p *player) unescape(s string) string {
-	u, err := strconv.Unquote(`"` + strings.ReplaceAll(strings.ReplaceAll(s, `\0`, `\x00`), `"`, `\"`) + `"`)
+	u, err := unescape(s)
 	if err != nil {
 		p.fail("%v", err)
 	}
@@ -508,6 +530,8 @@ func (p *player) expect(want string) {
 		}
 		p.forget()
 		p.addr = netip.AddrPortFrom(addrPort(p.raw.RemoteAddr()).Addr(), port).String()
+	case 220:
+		p.prot = false
 	case 200:
 		if strings.HasPrefix(strings.ToUpper(p.prev()), "PROT ") {
 			p.prot = strings.EqualFold(p.prev(), "PROT P")
@@ -537,6 +561,18 @@ func (p *player) startTLS() {
 	}
 	p.conn = t
 	p.br.Reset(t)
+}
+
+// clear ends TLS on the control connection, as CCC asks. The server's
+// close_notify is a record of its own, and nothing may follow it yet.
+func (p *player) clear() {
+	t := p.conn.(*tls.Conn)
+	if n, err := p.br.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		p.fail("no close_notify after CCC: %v", err)
+	}
+	t.CloseWrite()
+	p.conn = p.raw
+	p.br.Reset(p.raw)
 }
 
 // forget drops an announced but unused data connection.

@@ -119,8 +119,9 @@ func (f Facts) Info(name string) Info {
 			}
 		}
 	}
-	// By habit of most servers, and of this one, unique is "<dev>U<inode>" in hex.
-	if d, i, ok := strings.Cut(strings.ToUpper(devIno), "U"); ok {
+	// By habit unique is "<dev>g<inode>" in hex, as this server writes it, or
+	// with a U in between; it is opaque in all other forms.
+	if d, i, ok := strings.Cut(strings.Replace(strings.ToUpper(devIno), "U", "G", 1), "G"); ok {
 		dev, err1 := strconv.ParseUint(d, 16, 64)
 		ino, err2 := strconv.ParseUint(i, 16, 64)
 		if errors.Join(err1, err2) == nil {
