@@ -159,7 +159,10 @@ func KindOf(err error) Kind {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return Unavailable
 	case errors.As(err, &ne):
-		return Canceled
+		// A bare Errno is a net.Error by its methods, also one from a disk.
+		if _, bare := ne.(syscall.Errno); !bare {
+			return Canceled
+		}
 	}
 	return Internal
 }
