@@ -48,7 +48,7 @@ func (a *app) load() (*config.Config, error) {
 		if !exists(quickDir) {
 			return nil, errNoConfig
 		}
-		return config.QuickStart(quickDir, "")
+		return config.QuickStart(quickDir, "", a.env...)
 	}
 	return config.Load(file, a.env, nil)
 }

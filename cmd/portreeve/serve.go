@@ -49,7 +49,7 @@ second one at once; SIGHUP reads the configuration again.`,
 }
 
 func (a *app) serveQuick(ctx context.Context, address string) error {
-	q, err := server.QuickStart(server.QuickOptions{Dir: quickDir, Address: address})
+	q, err := server.QuickStart(server.QuickOptions{Dir: quickDir, Address: address, Env: a.env})
 	if err != nil {
 		return err
 	}

@@ -63,20 +63,33 @@ func showStatus(w io.Writer, st api.Status, now time.Time) error {
 	if err := table(w, rows); err != nil {
 		return err
 	}
-	for _, c := range st.Certificates {
-		if left := c.NotAfter.Sub(now); left < 14*24*time.Hour {
-			fmt.Fprintf(w, "\nwarning: the certificate %s ends %s\n", plain(c.Source), ends(c.NotAfter, now))
-		}
-	}
-	for _, m := range st.Warnings {
-		fmt.Fprintf(w, "\nwarning: %s\n", plain(m))
-	}
 	fmt.Fprintln(w)
 	if len(st.Sessions) == 0 {
 		fmt.Fprintln(w, "no sessions")
-		return nil
+	} else if err := table(w, sessionRows(st.Sessions, now)); err != nil {
+		return err
 	}
-	return table(w, sessionRows(st.Sessions, now))
+	showWarnings(w, st, now)
+	return nil
+}
+
+// warnDays is how long before a certificate's end the status says so.
+const warnDays = 14
+
+func showWarnings(w io.Writer, st api.Status, now time.Time) {
+	var lines []string
+	for _, c := range st.Certificates {
+		if c.NotAfter.Sub(now) < warnDays*24*time.Hour {
+			lines = append(lines, fmt.Sprintf("the certificate %s ends %s", c.Source, ends(c.NotAfter, now)))
+		}
+	}
+	lines = append(lines, st.Warnings...)
+	if len(lines) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, l := range lines {
+		fmt.Fprintln(w, "warning:", plain(l))
+	}
 }
 
 // watch redraws the screen each second until q, Ctrl-C or the server's end.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/portreeve/portreeve/internal/api"
+	"github.com/portreeve/portreeve/internal/server"
 )
 
 func (a *app) stopCommand() *cobra.Command {
@@ -24,6 +25,10 @@ the time of the drain setting; the command waits for that.`,
 				return err
 			}
 			defer cl.Close()
+			st, err := cl.Status(ctx)
+			if err != nil {
+				return err
+			}
 			if err := cl.Stop(ctx, reason); err != nil {
 				return err
 			}
@@ -37,7 +42,7 @@ the time of the drain setting; the command waits for that.`,
 				fmt.Fprintln(a.out, "the server is stopping")
 				return nil
 			}
-			if err := a.waitStopped(ctx, cl); err != nil {
+			if err := a.waitStopped(ctx, cl, st.DataDir); err != nil {
 				return err
 			}
 			fmt.Fprintln(a.out, "the server has stopped")
@@ -49,26 +54,26 @@ the time of the drain setting; the command waits for that.`,
 	return c
 }
 
-// waitStopped returns when the socket is gone. On a terminal it says what is
-// being waited for.
-func (a *app) waitStopped(ctx context.Context, cl *api.Client) error {
+// waitStopped returns when nobody uses the data directory any more, so that the
+// next server can start. On a terminal it says what is being waited for.
+func (a *app) waitStopped(ctx context.Context, cl *api.Client, dataDir string) error {
 	_, tty := terminal(a.err)
 	shown := false
 	for {
 		err := api.Probe(ctx, cl.Path())
-		if errors.Is(err, api.ErrNotRunning) {
+		if errors.Is(err, api.ErrNotRunning) && server.HolderOf(dataDir) == 0 {
 			break
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, api.ErrNotRunning) {
 			return err
 		}
-		if tty {
+		if err == nil && tty {
 			if ss, err := cl.Sessions(ctx); err == nil && len(ss) > 0 {
 				fmt.Fprintf(a.err, "\r\x1b[Kwaiting for %s", count(len(ss), "session"))
 				shown = true
 			}
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 	if shown {
 		fmt.Fprint(a.err, "\r\x1b[K")

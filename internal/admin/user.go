@@ -27,7 +27,7 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (account.User, erro
 	}
 	n.Settings.apply(&u)
 	if u.Home == "" {
-		u.Home = filepath.Join(s.data, "home", u.Name)
+		u.Home = filepath.Join(s.data, homesDir, u.Name)
 	}
 	if err := s.check(u); err != nil {
 		return u, err
@@ -220,20 +220,27 @@ func (s *Service) check(u account.User) error {
 	return nil
 }
 
+// Directories in the data directory that may be shown to users.
+const (
+	homesDir = "home"  // home/NAME is the home of a user who was given none
+	filesDir = "files" // home of the first account of a start without a configuration
+)
+
 // overlap refuses a directory that would show a user the database, the keys or
 // the control socket: the data directory, one above it, or one inside it that
-// is not below home.
+// is not for files.
 func (s *Service) overlap(what, dir string) error {
 	if !filepath.IsAbs(dir) {
 		return nil // "mem:", a template, or refused already
 	}
 	data := resolve(s.data)
 	real := resolve(dir)
-	if within(real, data) {
+	homes := filepath.Join(data, homesDir)
+	switch {
+	case within(real, data):
 		return fmt.Errorf("%s %s contains the server's own data directory %s, where accounts and keys are; choose a directory outside", what, dir, s.data)
-	}
-	if within(data, real) && !within(filepath.Join(data, "home"), real) {
-		return fmt.Errorf("%s %s is inside the server's own data directory %s; choose a directory outside it, or below %s", what, dir, s.data, filepath.Join(s.data, "home"))
+	case within(data, real) && !within(homes, real) && !within(filepath.Join(data, filesDir), real):
+		return fmt.Errorf("%s %s is inside the server's own data directory %s; choose a directory outside it, or below %s", what, dir, s.data, homes)
 	}
 	return nil
 }
