@@ -1,6 +1,7 @@
 package ftp
 
 import (
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ type bulkConn struct {
 	wbuf *[]byte
 	rbuf *[]byte
 	r, w int
+	eof  bool // the peer has closed TCP, and crypto/tls has asked beyond its last byte
 }
 
 func newBulkConn(raw net.Conn) *bulkConn { return &bulkConn{Conn: raw} }
@@ -65,11 +67,14 @@ func (b *bulkConn) Read(p []byte) (int, error) {
 	if b.rbuf == nil {
 		// Handshakes read little; the large buffer comes with the data.
 		if len(p) < 4096 {
-			return b.Conn.Read(p)
+			n, err := b.Conn.Read(p)
+			b.eof = b.eof || err == io.EOF
+			return n, err
 		}
 		b.rbuf = blocks.Get().(*[]byte)
 	}
 	n, err := b.Conn.Read(*b.rbuf)
+	b.eof = b.eof || err == io.EOF
 	b.r, b.w = 0, max(n, 0)
 	m := copy(p, (*b.rbuf)[:b.w])
 	b.r = m

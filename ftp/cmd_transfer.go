@@ -218,6 +218,9 @@ func (t *transfer) receiveSink(d *dataConn, sink Sink) error {
 			}
 			t.moved.Add(int64(n))
 		}
+		if err == io.EOF && d.bulk != nil && d.bulk.eof {
+			err = io.ErrUnexpectedEOF // crypto/tls takes FIN between records for an end; only close_notify is one
+		}
 		switch {
 		case err == io.EOF:
 			if aw != nil {
