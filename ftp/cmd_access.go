@@ -7,12 +7,13 @@ import (
 	"strings"
 )
 
-// cmdUSER begins a log-in anew, whatever was before (RFC 959 section 4.1.1).
+// cmdUSER begins a log-in anew, whatever was before; the transfer parameters
+// stay as they are (RFC 959 section 4.1.1).
 func (c *Conn) cmdUSER(arg string) Reply {
 	if c.srv.ControlTLS == TLSRequired && c.srv.TLS != nil && c.tlsConn() == nil {
 		return ok(530, "TLS is required: send AUTH TLS first (explicit FTPS), or connect to the implicit FTPS port.")
 	}
-	c.logout(nil)
+	c.leave(nil)
 	c.user = arg
 	// With a client certificate the user may be known without a password (RFC 4217 section 12.2).
 	sess, err := c.login(false, "")
@@ -62,14 +63,19 @@ func (c *Conn) failed(err error) Reply {
 	return r
 }
 
-// logout returns the connection to the state after the greeting; TLS stays.
-func (c *Conn) logout(cause error) {
+// leave ends the access of the user who is logged in, and nothing else.
+func (c *Conn) leave(cause error) {
 	c.data.drop()
 	if c.sess != nil {
 		c.sess.Close(cause)
 	}
-	c.sess, c.user, c.acct, c.cwd = nil, "", "", "/"
-	c.ascii, c.epsvAll, c.once = true, false, pending{}
+	c.sess, c.user, c.acct, c.cwd, c.once = nil, "", "", "/", pending{}
+}
+
+// logout returns the connection to the state after the greeting; TLS stays.
+func (c *Conn) logout(cause error) {
+	c.leave(cause)
+	c.ascii, c.epsvAll = true, false
 	c.facts, c.hash, c.idle = allFacts, 0, c.srv.IdleTimeout
 }
 
