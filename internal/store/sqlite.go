@@ -32,15 +32,15 @@ type dialect struct {
 	dsn       func(path string, write bool) string
 	recognise func(ctx context.Context, db *DB) error                // refuse what is not ours
 	version   func(ctx context.Context, pool *sql.DB) (int64, error) // of the schema, 0 when empty
-	check     func(ctx context.Context, pool *sql.DB) error
+	check     func(ctx context.Context, db *DB) error                // for damage, everything
 	classify  func(err error) (k fault.Kind, explained error, ok bool)
 }
 
 var sqliteDialect = dialect{
 	name: "sqlite", driver: "sqlite", goose: goose.DialectSQLite3,
 	dsn: sqliteDSN, recognise: sqliteRecognise, version: sqliteVersion,
-	check: func(ctx context.Context, pool *sql.DB) error {
-		return sqliteCheck(ctx, pool, `PRAGMA integrity_check(10)`)
+	check: func(ctx context.Context, db *DB) error {
+		return sqliteCheck(ctx, db, `PRAGMA integrity_check(10)`)
 	},
 	classify: sqliteClassify,
 }
@@ -89,11 +89,11 @@ func sqliteRecognise(ctx context.Context, db *DB) error {
 	if pages*pageSize > checkedAtOpen {
 		return nil
 	}
-	return sqliteCheck(ctx, db.write, `PRAGMA quick_check(1)`)
+	return sqliteCheck(ctx, db, `PRAGMA quick_check(1)`)
 }
 
-func sqliteCheck(ctx context.Context, pool *sql.DB, pragma string) error {
-	rows, err := pool.QueryContext(ctx, pragma)
+func sqliteCheck(ctx context.Context, db *DB, pragma string) error {
+	rows, err := db.read.QueryContext(ctx, pragma)
 	if err != nil {
 		return err
 	}
@@ -112,14 +112,13 @@ func sqliteCheck(ctx context.Context, pool *sql.DB, pragma string) error {
 		return err
 	}
 	if len(found) > 0 {
-		return damaged(errors.Join(found...))
+		return fault.New(fault.Unavailable, "check database "+db.path, "", damaged(errors.Join(found...)))
 	}
 	return nil
 }
 
 func damaged(err error) error {
-	return fault.New(fault.Unavailable, "read database", "", fmt.Errorf(
-		"the file is damaged and was left as it is. Restore it from a backup: %w", err))
+	return fmt.Errorf("the file is damaged and was left as it is. Restore it from a backup: %w", err)
 }
 
 func sqliteVersion(ctx context.Context, pool *sql.DB) (v int64, err error) {
@@ -153,7 +152,7 @@ func sqliteClassify(err error) (fault.Kind, error, bool) {
 		case sqlite3.SQLITE_NOTADB:
 			return fault.Unavailable, fmt.Errorf("the file is not a database, or its beginning is damaged; it was left as it is. Restore it from a backup or move it away: %w", err), true
 		case sqlite3.SQLITE_CORRUPT:
-			return fault.Unavailable, fmt.Errorf("the file is damaged and was left as it is. Restore it from a backup: %w", err), true
+			return fault.Unavailable, damaged(err), true
 		case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
 			return fault.Unavailable, fmt.Errorf("the database, or the directory it is in, cannot be written by this user: %w", err), true
 		}

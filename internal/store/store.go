@@ -151,7 +151,7 @@ func (db *DB) Close() error {
 // Check reads the whole database and reports damage as fault.Unavailable. It
 // takes seconds on a large one. Open does it for small ones by itself.
 func (db *DB) Check(ctx context.Context) error {
-	return db.fail("check database "+db.path, db.dialect.check(ctx, db.read))
+	return db.fail("check database "+db.path, db.dialect.check(ctx, db))
 }
 
 // tx is what queries run on: a *sql.Tx of either pool.
