@@ -1,0 +1,43 @@
+# The two commands of the README are "go run ./cmd/portreeve serve" and "make test".
+GO     ?= go
+export CGO_ENABLED ?= 0
+
+.PHONY: build test tools fast race clients lab check fuzz docs bench clean
+
+build: ## one static binary
+	$(GO) build -trimpath -o bin/portreeve ./cmd/portreeve
+
+# Everything CI runs. The fast suite comes first, so that most mistakes show within two minutes.
+test: tools check fast race clients
+
+tools: ## real clients and servers, by apt-get when it may
+	@test/tools/install
+
+check: ## form, vet, and a static build
+	@fmt=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); test -z "$$fmt" || { echo "gofmt differs in: $$fmt"; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags clients ./test/clients
+	$(GO) build -o /dev/null ./cmd/portreeve
+
+fast: ## unit, contract, transcript and script tests
+	$(GO) test ./...
+
+race: ## the same under the race detector, which needs cgo
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./...
+
+clients: ## real clients against the real server
+	$(GO) test -count=1 -tags clients -timeout 30m ./test/clients
+
+docs: ## generated reference pages
+	$(GO) test ./ftp ./internal/config -run 'Docs|Reference' -update
+
+FUZZTIME ?= 60s
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+clean:
+	rm -rf bin portreeve-data
