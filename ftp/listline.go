@@ -46,21 +46,19 @@ func parseUnixLine(line string, now time.Time) (Info, bool) {
 	for len(words) < 6 {
 		at := rest
 		if t, tail, ok := parseListDate(at, now); ok && len(words) >= 2 {
-			n, err := strconv.ParseInt(words[len(words)-1], 10, 64)
+			size, owner := words[len(words)-1], words[:len(words)-1]
+			if mode&fs.ModeDevice != 0 && len(owner) > 0 { // "major, minor" instead of a size
+				size, owner = "0", owner[:len(owner)-1]
+			}
+			n, err := strconv.ParseInt(size, 10, 64)
 			if err == nil && n >= 0 {
 				in.Size, in.ModTime = n, t
-				setOwner(&in, words[:len(words)-1])
+				setOwner(&in, owner)
 				// Exactly one space stands before a name, which may begin with others.
 				in.Name = strings.TrimPrefix(tail, " ")
 				if mode&fs.ModeSymlink != 0 {
 					in.Name, in.Target, _ = strings.Cut(in.Name, " -> ")
 				}
-				return in, true
-			}
-			// A device has "major, minor" instead of a size.
-			if mode&fs.ModeDevice != 0 && len(words) >= 3 {
-				in.ModTime, in.Name = t, strings.TrimPrefix(tail, " ")
-				setOwner(&in, words[:len(words)-2])
 				return in, true
 			}
 		}
