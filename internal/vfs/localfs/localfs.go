@@ -268,6 +268,8 @@ func (f *FS) fail(op, name string, err error) error {
 		return fault.New(fault.Denied, op, name, errEscapes)
 	case errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.ENODEV):
 		return fault.New(fault.Denied, op, name, errSpecial)
+	case err == syscall.EBADF:
+		return fault.New(fault.Denied, op, name, errAccess) // written through a read-only handle, or the reverse
 	case errors.Is(err, os.ErrClosed):
 		return fault.New(fault.Unavailable, op, name, err)
 	}
@@ -319,6 +321,7 @@ const (
 	errEnded    text = "the upload has ended already"
 	errTempName text = "the name is kept for unfinished uploads"
 	errSelf     text = "source and target are the same file"
+	errAccess   text = "the file is not open for this"
 	errLoop     text = "the link leads nowhere or round in circles"
 )
 
