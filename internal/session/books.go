@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"hash/maphash"
+	"strings"
 	"sync"
 
 	"github.com/portreeve/portreeve/internal/fault"
@@ -111,8 +112,8 @@ func (s *Session) pin(ctx context.Context, p *place) (*entry, error) {
 	return e, nil
 }
 
-// unpin ends a pin and books the difference since the last booking.
-func (s *Session) unpin(ctx context.Context, p *place, e *entry, c *limits.Charge) error {
+// unpin ends a pin and books the difference since the last booking, which it returns.
+func (s *Session) unpin(ctx context.Context, p *place, e *entry, c *limits.Charge) (dBytes, dFiles int64) {
 	st := s.m.books.stripe(p.key())
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -120,12 +121,13 @@ func (s *Session) unpin(ctx context.Context, p *place, e *entry, c *limits.Charg
 	if err != nil { // the storage is away: keep what was charged
 		size, exists = e.size, e.exists
 	}
-	dBytes, dFiles := size-e.size, count(exists)-count(e.exists)
+	dBytes, dFiles = size-e.size, count(exists)-count(e.exists)
 	e.size, e.exists = size, exists
 	if e.refs--; e.refs == 0 && st.open[p.key()] == e {
 		delete(st.open, p.key())
 	}
-	return c.Settle(ctx, dBytes, dFiles)
+	s.booked(p, c.Settle(ctx, dBytes, dFiles))
+	return dBytes, dFiles
 }
 
 func count(exists bool) int64 {
@@ -159,20 +161,45 @@ func (s *Session) uncharged(ctx context.Context, p *place, do func() error) erro
 	if c == nil {
 		return do()
 	}
+	_, _, err := s.takeAway(ctx, p, c, do)
+	return err
+}
+
+// takeAway is uncharged for a charge that need not be the whole one. It returns what went.
+func (s *Session) takeAway(ctx context.Context, p *place, c *limits.Charge, do func() error) (bytes, files int64, err error) {
 	st := s.m.books.stripe(p.key())
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	size, existed, err := st.accounted(ctx, p, false)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	if err := do(); err != nil {
-		return err
+		return 0, 0, err
 	}
 	st.set(p, 0, false)
 	s.booked(p, c.Settle(ctx, -size, -count(existed)))
-	return nil
+	return size, count(existed), nil
 }
+
+// moveDir runs do, which moves the directory p, while nobody has a file below
+// it open in place: the books know such a file by its path.
+func (s *Session) moveDir(p *place, do func() error) error {
+	key := p.key() + "/"
+	for i := range s.m.books.stripes {
+		st := &s.m.books.stripes[i]
+		st.mu.Lock() // all of them, in order, until do is done
+		defer st.mu.Unlock()
+		for k := range st.open {
+			if strings.HasPrefix(k, key) {
+				return errInUse
+			}
+		}
+	}
+	return do()
+}
+
+var errInUse = fault.Text(fault.Busy, "a file is being written; try again when that is done")
 
 // resized runs do, which grows or shrinks the file at p by d octets.
 func (s *Session) resized(ctx context.Context, p *place, d int64, do func() error) error {
@@ -191,7 +218,7 @@ func (s *Session) resized(ctx context.Context, p *place, d int64, do func() erro
 		return err
 	}
 	err = do()
-	s.booked(p, s.unpin(ctx, p, e, c))
+	s.unpin(ctx, p, e, c)
 	return err
 }
 

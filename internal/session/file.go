@@ -27,9 +27,10 @@ type File struct {
 	place place
 	name  string
 	kind  events.Kind
-	dest  string // of a copy: Target of the event
-	up    bool   // bytes go to the storage
-	quiet bool   // part of another operation, which publishes its own event
+	up    bool // bytes go to the storage
+	quiet bool // part of another operation, which publishes its own event
+	local bool // nothing crosses the network: no pace, not in the live totals
+	track bool // what the storage gains is wanted: for the charge, or by a move
 	start time.Time
 	size  int64 // octets to move, 0 unknown
 
@@ -111,8 +112,8 @@ func (s *Session) remove(f *File) {
 
 func (f *File) op() string {
 	switch {
-	case f.kind == events.Copy:
-		return "copy"
+	case f.local:
+		return string(f.kind)
 	case f.up:
 		return "upload"
 	}
@@ -176,7 +177,7 @@ func (f *File) Moved(n int64) {
 func (f *File) count(n int64) {
 	f.moved.Add(n)
 	switch {
-	case f.kind == events.Copy:
+	case f.local:
 	case f.up:
 		f.s.received.Add(n)
 		f.s.m.received.Add(n)
@@ -214,8 +215,8 @@ func (f *File) take(ctx context.Context, want int64) (int64, error) {
 
 // paced waits for bandwidth.
 func (f *File) paced(ctx context.Context, n int64) (int64, error) {
-	if f.kind == events.Copy {
-		return n, nil // nothing crosses the network
+	if f.local {
+		return n, nil
 	}
 	var err error
 	if f.up {
@@ -235,7 +236,7 @@ func (f *File) paced(ctx context.Context, n int64) (int64, error) {
 
 func (f *File) unpaced(n int64) {
 	switch {
-	case n <= 0 || f.kind == events.Copy:
+	case n <= 0 || f.local:
 	case f.up:
 		f.s.pace.ReturnUp(n)
 	default:
@@ -315,162 +316,6 @@ func (f *File) writable(want int64) (int64, error) {
 	return n, err
 }
 
-// ReadAt reads from a handle, or from a reader that can.
-func (f *File) ReadAt(p []byte, off int64) (int, error) {
-	var src io.ReaderAt = f.h
-	if f.h == nil {
-		var ok bool
-		if src, ok = f.r.(io.ReaderAt); !ok {
-			return 0, f.fail(fault.Text(fault.Unsupported, "this storage has no random access"))
-		}
-	}
-	if f.h != nil && f.kind == events.Upload {
-		if err := f.place.may(opDownload); err != nil {
-			return 0, err
-		}
-	}
-	if err := f.s.over(); err != nil {
-		return 0, f.fail(err)
-	}
-	done := 0
-	for done < len(p) {
-		n, err := f.pacedRead(int64(len(p) - done))
-		if err != nil {
-			return done, err
-		}
-		k, err := src.ReadAt(p[done:done+int(n)], off+int64(done))
-		f.readback(n, int64(k))
-		done += k
-		if err == io.EOF {
-			return done, err
-		}
-		if err != nil {
-			return done, f.fail(err)
-		}
-	}
-	return done, nil
-}
-
-// pacedRead and readback treat reads of a handle as download, whatever it was opened for.
-func (f *File) pacedRead(n int64) (int64, error) {
-	n, err := f.s.pace.Down(f.s.ctx, nil, min(n, maxGrant))
-	if err != nil {
-		return 0, f.fail(err)
-	}
-	return n, nil
-}
-
-func (f *File) readback(granted, n int64) {
-	f.s.pace.ReturnDown(granted - n)
-	if !f.up {
-		f.moved.Add(n)
-	}
-	f.s.sent.Add(n)
-	f.s.m.sent.Add(n)
-}
-
-// WriteAt writes to a handle. More than 64 MiB past the end is fault.Range.
-func (f *File) WriteAt(p []byte, off int64) (int, error) {
-	if f.h == nil || !f.up {
-		return 0, f.fail(fault.Text(fault.Denied, "the file is not open for writing"))
-	}
-	if err := f.s.over(); err != nil {
-		return 0, f.fail(err)
-	}
-	if off < f.floor {
-		return 0, f.fail(fault.Text(fault.Denied, "no right to overwrite: only appending is allowed"))
-	}
-	if err := f.grow(off, int64(len(p))); err != nil {
-		return 0, f.fail(err)
-	}
-	done := 0
-	for done < len(p) {
-		n, err := f.paced(f.s.ctx, min(int64(len(p)-done), maxGrant))
-		if err != nil {
-			return done, f.fail(err)
-		}
-		k, err := f.h.WriteAt(p[done:done+int(n)], off+int64(done))
-		f.unpaced(n - int64(k))
-		f.count(int64(k))
-		done += k
-		if err != nil {
-			return done, f.fail(err)
-		}
-	}
-	return done, nil
-}
-
-// grow charges what a write at off adds to the file.
-func (f *File) grow(off, n int64) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		return os.ErrClosed
-	}
-	to := off + n
-	if off < 0 || to < off || off > f.end+maxGap {
-		return fault.Text(fault.Range, "the write leaves a gap of more than 64 MiB")
-	}
-	if to <= f.end {
-		return nil
-	}
-	if _, err := f.charge.Take(f.s.ctx, to-f.end, to-f.end); err != nil {
-		return err
-	}
-	f.end = to
-	return nil
-}
-
-// Stat describes the open file.
-func (f *File) Stat() (vfs.Info, error) {
-	if f.h != nil {
-		i, err := f.h.Stat()
-		return i, f.place.fail("stat", err)
-	}
-	if x, ok := f.r.(interface{ Stat() (vfs.Info, error) }); ok {
-		i, err := x.Stat()
-		return i, f.place.fail("stat", err)
-	}
-	i, err := f.place.lstat(f.s.ctx)
-	return i, err
-}
-
-// Truncate sets the size of a handle open for writing.
-func (f *File) Truncate(size int64) error {
-	switch {
-	case f.h == nil || !f.up:
-		return f.fail(fault.Text(fault.Denied, "the file is not open for writing"))
-	case size < f.floor:
-		return f.fail(fault.Text(fault.Denied, "no right to overwrite: only appending is allowed"))
-	case f.s.over() != nil:
-		return f.fail(f.s.over())
-	}
-	if err := f.grow(size, 0); err != nil {
-		return f.fail(err)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err := f.h.Truncate(size); err != nil {
-		return relabel("truncate", f.name, err)
-	}
-	if d := f.end - size; d > 0 {
-		f.charge.Back(d)
-	}
-	f.end = size
-	return nil
-}
-
-// Sync makes what was written to a handle durable.
-func (f *File) Sync() error {
-	if f.h == nil {
-		return nil
-	}
-	if err := f.h.Sync(); err != nil {
-		return f.fail(err)
-	}
-	return nil
-}
-
 // Commit makes an upload visible under its name and books it in the quota. An
 // upload whose session was kicked is not committed: the error is the cause.
 func (f *File) Commit(ctx context.Context) error {
@@ -500,7 +345,7 @@ func (f *File) Commit(ctx context.Context) error {
 	f.mu.Unlock()
 	do := func() error { return f.w.Commit(ctx) }
 	var err error
-	if f.charge != nil && f.pinned == nil {
+	if f.track && f.pinned == nil {
 		f.dBytes, f.dFiles, err = f.s.replace(ctx, &f.place, f.charge, f.moved.Load(), do)
 	} else {
 		err = do()
@@ -529,9 +374,9 @@ func (f *File) chargeHidden(ctx context.Context) error {
 // settle ends the quota charge; what Commit has booked stays.
 func (f *File) settle(ctx context.Context) {
 	switch {
-	case f.charge == nil:
+	case !f.track:
 	case f.pinned != nil:
-		f.s.booked(&f.place, f.s.unpin(ctx, &f.place, f.pinned, f.charge))
+		f.dBytes, f.dFiles = f.s.unpin(ctx, &f.place, f.pinned, f.charge)
 		f.pinned = nil
 	default:
 		f.s.booked(&f.place, f.charge.Settle(ctx, 0, 0))
@@ -594,7 +439,7 @@ func (f *File) Close(cause error) error {
 
 func (f *File) publish(ctx context.Context, cause error) {
 	e := f.s.g.event(f.kind)
-	e.User, e.Path, e.Target, e.Bytes = f.s.user, f.name, f.dest, f.moved.Load()
+	e.User, e.Path, e.Bytes = f.s.user, f.name, f.moved.Load()
 	e.Took = f.s.m.conf.Now().Sub(f.start)
 	if cause != nil {
 		e.Fault, e.Detail = fault.KindOf(cause), cause.Error()

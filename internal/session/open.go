@@ -46,7 +46,7 @@ func (s *Session) openFile(ctx context.Context, name string, offset int64, k eve
 	if err != nil {
 		return nil, p.fail("download", err)
 	}
-	f := &File{s: s, place: p, name: p.name, kind: k, r: r, os: vfs.OSFile(r)}
+	f := &File{s: s, place: p, name: p.name, kind: k, r: r, os: vfs.OSFile(r), local: k != events.Download}
 	f.size = sizeOf(r, f.os, offset)
 	return f, s.add(f)
 }
@@ -116,7 +116,8 @@ func (s *Session) create(ctx context.Context, name string, o vfs.CreateOptions, 
 	}
 	o.Upload, o.Keep, o.Sync, o.Owner = s.m.conf.Upload, s.m.conf.KeepPartial, s.m.conf.Sync, s.user
 	o.Perm = o.Perm.Perm()
-	f := &File{s: s, place: p, name: p.name, kind: k, up: true, charge: charge(p)}
+	f := &File{s: s, place: p, name: p.name, kind: k, up: true, charge: charge(p), local: k != events.Upload}
+	f.track = f.charge != nil || k == events.Rename && p.v.user != nil
 	inPlace := o.Append || o.Offset > 0 || o.Upload == vfs.Visible
 	if err := f.reserve(ctx, &o, inPlace); err != nil {
 		return nil, p.fail("upload", err)
@@ -214,11 +215,12 @@ func (s *Session) openHandle(ctx context.Context, name string, flag int, perm fs
 			return nil, err
 		}
 		f.charge = p.charge()
+		f.track = f.charge != nil
 	}
 	if err := s.ask(ctx, k, p.name, ""); err != nil {
 		return nil, err
 	}
-	if f.charge != nil {
+	if f.track {
 		if err := f.reserve(ctx, &vfs.CreateOptions{}, true); err != nil {
 			return nil, p.fail("upload", err)
 		}
@@ -269,7 +271,7 @@ func (f *File) handleRights(ctx context.Context, flag *int) error {
 
 // reserve sets quota aside before anything is opened for writing.
 func (f *File) reserve(ctx context.Context, o *vfs.CreateOptions, inPlace bool) (err error) {
-	if f.charge == nil {
+	if !f.track {
 		f.size = o.Size
 		return nil
 	}

@@ -113,13 +113,19 @@ func (s *Session) renameIn(ctx context.Context, src, dst *place, info vfs.Info, 
 	}
 	do := func() error { return src.fs.Rename(ctx, src.rel, dst.rel, replace) }
 	c := dst.charge()
-	if c == nil || info.IsDir() {
+	switch {
+	case c == nil:
 		return do()
+	case info.IsDir():
+		return s.moveDir(src, do)
 	}
 	a, b := s.m.books.stripe(src.key()), s.m.books.stripe(dst.key())
 	unlock := lockBoth(s.m.books.order(a, b))
 	defer unlock()
-	oldSrc, wasSrc, err := a.accounted(ctx, src, false)
+	if a.open[src.key()] != nil {
+		return errInUse // its books go by the path
+	}
+	oldSrc, wasSrc, err := src.size(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -130,7 +136,6 @@ func (s *Session) renameIn(ctx context.Context, src, dst *place, info vfs.Info, 
 	if err := do(); err != nil {
 		return err
 	}
-	a.set(src, 0, false)
 	b.set(dst, oldSrc, wasSrc)
 	s.booked(dst, c.Settle(ctx, -oldDst, -count(wasDst)))
 	return nil
@@ -165,7 +170,7 @@ func (s *Session) moveAcross(ctx context.Context, src, dst place, info vfs.Info,
 		return fault.Text(fault.Unsupported, "only files can be moved from one mount to another")
 	}
 	mountOnly := func(p place) *limits.Charge { return limits.NewCharge(nil, p.v.scope(p.mount)) }
-	out, err := s.copyFile(ctx, src, dst, vfs.CreateOptions{Exclusive: !replace, Perm: info.Mode.Perm()}, mountOnly)
+	out, err := s.copyFile(ctx, src, dst, vfs.CreateOptions{Exclusive: !replace, Perm: info.Mode.Perm()}, events.Rename, mountOnly)
 	if err != nil {
 		return err
 	}
@@ -173,16 +178,9 @@ func (s *Session) moveAcross(ctx context.Context, src, dst place, info vfs.Info,
 		set.SetAttr(ctx, dst.rel, vfs.Attr{ModTime: &info.ModTime})
 	}
 	// If this fails both copies stay; the user sees the error and loses nothing.
-	if err := src.fs.Remove(ctx, src.rel); err != nil {
-		s.booked(&dst, limits.NewCharge(dst.v.user, nil).Settle(ctx, out.dBytes, out.dFiles))
-		return err
-	}
-	s.booked(&src, limits.NewCharge(nil, src.v.scope(src.mount)).Settle(ctx, -info.Size, -1))
-	if c := limits.NewCharge(dst.v.user, nil); c != nil {
-		d := out.dBytes - info.Size
-		s.booked(&dst, c.Settle(ctx, d, out.dFiles-1))
-	}
-	return nil
+	bytes, files, err := s.takeAway(ctx, &src, mountOnly(src), func() error { return src.fs.Remove(ctx, src.rel) })
+	s.booked(&dst, limits.NewCharge(dst.v.user, nil).Settle(ctx, out.dBytes-bytes, out.dFiles-files))
+	return err
 }
 
 // Copy copies a file on the server: Download at from, what Create needs at to.
@@ -207,7 +205,7 @@ func (s *Session) Copy(ctx context.Context, from, to string) (n int64, err error
 	if err := s.ask(ctx, events.Copy, src.name, dst.name); err != nil {
 		return 0, err
 	}
-	f, err := s.copyFile(ctx, src, dst, vfs.CreateOptions{}, place.charge0)
+	f, err := s.copyFile(ctx, src, dst, vfs.CreateOptions{}, events.Copy, place.charge0)
 	if err != nil {
 		return 0, src.fail("copy", err)
 	}
@@ -218,7 +216,7 @@ var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return
 
 // copyFile copies through the same two gates as a download and an upload. The
 // storage does it alone when it can and nothing has to be counted.
-func (s *Session) copyFile(ctx context.Context, src, dst place, o vfs.CreateOptions, charge func(place) *limits.Charge) (*File, error) {
+func (s *Session) copyFile(ctx context.Context, src, dst place, o vfs.CreateOptions, k events.Kind, charge func(place) *limits.Charge) (*File, error) {
 	if err := src.file(opDownload); err != nil {
 		return nil, err
 	}
@@ -238,14 +236,14 @@ func (s *Session) copyFile(ctx context.Context, src, dst place, o vfs.CreateOpti
 		f.moved.Store(n)
 		return f, err
 	}
-	in, err := s.openFile(ctx, src.name, 0, events.Copy)
+	in, err := s.openFile(ctx, src.name, 0, k)
 	if err != nil {
 		return nil, err
 	}
 	in.quiet = true
 	defer in.Close(nil)
 	o.Size = in.size
-	out, err := s.create(ctx, dst.name, o, events.Copy, charge)
+	out, err := s.create(ctx, dst.name, o, k, charge)
 	if err != nil {
 		return nil, err
 	}
