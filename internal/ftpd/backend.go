@@ -35,7 +35,13 @@ type Backend struct {
 	m   *session.Manager
 
 	mu     sync.Mutex
-	guests map[*ftp.Conn]*session.Guest
+	guests map[*ftp.Conn]*guest
+}
+
+// guest is what the front keeps about a connection.
+type guest struct {
+	*session.Guest
+	user string // logged in, or the last one that was
 }
 
 // New returns a backend whose connections are admitted by m.
@@ -43,7 +49,7 @@ func New(m *session.Manager, o Options) *Backend {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Backend{opt: o, m: m, guests: map[*ftp.Conn]*session.Guest{}}
+	return &Backend{opt: o, m: m, guests: map[*ftp.Conn]*guest{}}
 }
 
 // Connections returns how many connections this backend holds.
@@ -51,6 +57,17 @@ func (b *Backend) Connections() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.guests)
+}
+
+// Who returns the session's id and the user of a connection, as events name
+// them; empty when there is none.
+func (b *Backend) Who(c *ftp.Conn) (id, user string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if g := b.guests[c]; g != nil {
+		return g.ID(), g.user
+	}
+	return "", ""
 }
 
 // Connect asks the session manager for admission. See ftp.Admitter.
@@ -61,7 +78,7 @@ func (b *Backend) Connect(ctx context.Context, c *ftp.Conn) error {
 	}
 	g.OnKick(func(reason string) { c.Close(sentence(reason)) })
 	b.mu.Lock()
-	b.guests[c] = g
+	b.guests[c] = &guest{Guest: g}
 	b.mu.Unlock()
 	return nil
 }
@@ -129,6 +146,9 @@ func (b *Backend) Login(ctx context.Context, c *ftp.Conn, cred ftp.Credentials) 
 	s, err := g.Login(ctx, offer)
 	switch {
 	case err == nil:
+		b.mu.Lock()
+		g.user = s.User()
+		b.mu.Unlock()
 		return newSession(b, c, s), nil
 	case !cred.Complete && (errors.Is(err, auth.ErrMore) || fault.KindOf(err) == fault.Login || errors.Is(err, auth.ErrBad)):
 		return nil, ftp.ErrPassword // the certificate is not enough, or nobody's: ask

@@ -51,7 +51,7 @@ func bind(l *config.Listen, inherited *inheritance) (*net.TCPListener, error) {
 	if ln := inherited.take(l); ln != nil {
 		return ln, nil
 	}
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	lc := net.ListenConfig{KeepAlive: -1} // the acceptor sets it, on inherited sockets too
 	// Plain TCP: a multipath listener hides its owner from others' error
 	// messages, and control connections gain nothing by it.
 	lc.SetMultipathTCP(false)

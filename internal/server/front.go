@@ -121,7 +121,10 @@ func (s *Server) plan(cfg *config.Config, l *config.Listen, so *socket, tc *tls.
 		LoginTimeout: cfg.FTP.LoginTimeout.Std(), IdleTimeout: cfg.FTP.IdleTimeout.Std(),
 		StallTimeout: cfg.FTP.StallTimeout.Std(), DataTimeout: cfg.FTP.DataTimeout.Std(),
 		MaxLine: cfg.FTP.MaxLine, ListDepth: cfg.FTP.ListDepth, ListEntries: cfg.FTP.ListEntries,
-		Logger: log, OnTrace: s.trace(log), OnData: s.recordData(l.Name), Ports: s.doors,
+		Logger: log, OnData: s.recordData(l.Name, backend), Ports: s.doors,
+	}
+	if log.Enabled(context.Background(), slog.LevelDebug) || s.level != nil && cfg.Log.Level == "debug" {
+		fc.OnTrace = trace(log) // otherwise no line is built in vain
 	}
 	front := &ftp.Server{Config: fc}
 	return frontPlan{entry: *l, hosts: hosts, gen: &generation{front: front, backend: backend, gate: newGate(so.acc), pool: pool, announcer: an, source: src, served: make(chan struct{})}}
@@ -157,11 +160,8 @@ func binding(b config.Binding) ftp.TLSBinding {
 }
 
 // trace writes protocol lines to the log at level debug. The engine has cut secrets.
-func (s *Server) trace(log *slog.Logger) func(*ftp.Conn, bool, string) {
+func trace(log *slog.Logger) func(*ftp.Conn, bool, string) {
 	return func(c *ftp.Conn, sent bool, line string) {
-		if !log.Enabled(context.Background(), slog.LevelDebug) {
-			return
-		}
 		dir := "client"
 		if sent {
 			dir = "server"
@@ -172,7 +172,7 @@ func (s *Server) trace(log *slog.Logger) func(*ftp.Conn, bool, string) {
 
 // recordData publishes data connections that failed, with everything that
 // tells why: it is what an operator asks first.
-func (s *Server) recordData(listener string) func(*ftp.Conn, ftp.DataAttempt) {
+func (s *Server) recordData(listener string, backend *ftpd.Backend) func(*ftp.Conn, ftp.DataAttempt) {
 	return func(c *ftp.Conn, a ftp.DataAttempt) {
 		if a.Err == nil {
 			return
@@ -193,7 +193,9 @@ func (s *Server) recordData(listener string) func(*ftp.Conn, ftp.DataAttempt) {
 		if kind == fault.Internal {
 			kind = fault.Canceled // the network's doing, not a bug of ours
 		}
-		s.publish(events.Event{Kind: events.DataFailed, Time: a.Time, Protocol: proto, Listener: listener, Remote: a.Control.String(), Took: a.Waited, Fault: kind, Detail: detail})
+		id, user := backend.Who(c)
+		s.publish(events.Event{Kind: events.DataFailed, Time: a.Time, Session: id, User: user, Protocol: proto, Listener: listener,
+			Remote: a.Control.String(), Took: a.Waited, Fault: kind, Detail: detail})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/fault"
@@ -28,10 +29,14 @@ type storages struct {
 	log     *slog.Logger
 	dataDir string
 
+	ctx    context.Context // of sweeping; its end is the server's
+	sweeps sync.WaitGroup
+	broom  sync.Mutex // one sweep at a time
+
 	mu     sync.Mutex
 	dirs   map[string]*openDir
 	memory map[string]*memfs.FS
-	warned map[string]bool
+	seen   map[string]bool // directories opened since the start
 }
 
 type openDir struct {
@@ -39,8 +44,8 @@ type openDir struct {
 	refs int
 }
 
-func newStorages(log *slog.Logger, dataDir string) *storages {
-	return &storages{log: log, dataDir: dataDir, dirs: map[string]*openDir{}, memory: map[string]*memfs.FS{}, warned: map[string]bool{}}
+func newStorages(ctx context.Context, log *slog.Logger, dataDir string) *storages {
+	return &storages{ctx: ctx, log: log, dataDir: dataDir, dirs: map[string]*openDir{}, memory: map[string]*memfs.FS{}, seen: map[string]bool{}}
 }
 
 // sharedDir is one session's use of a directory. All abilities of the
@@ -121,12 +126,41 @@ func (s *storages) openDir(dir, at string) (*localfs.FS, error) {
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "open storage", at, fmt.Errorf("cannot open the directory %s: %w", dir, err))
 	}
-	if within(s.dataDir, dir) && !s.warned[dir] {
-		s.warned[dir] = true
+	if s.seen[dir] {
+		return f, nil
+	}
+	s.seen[dir] = true
+	s.sweeps.Go(func() { s.sweep(dir) })
+	if within(s.dataDir, dir) {
 		s.log.Warn("this directory is served to users and contains the server's data directory, with its database and keys; move one of them", "dir", dir, "data_dir", s.dataDir)
 	}
 	return f, nil
 }
+
+// sweepAge spares what a client may still continue after a broken connection.
+const sweepAge = 7 * 24 * time.Hour
+
+// sweep removes what uploads left behind that a crash or a power failure cut
+// off. It runs once for each directory, beside the sessions.
+func (s *storages) sweep(dir string) {
+	s.broom.Lock()
+	defer s.broom.Unlock()
+	f, err := localfs.New(dir, localfs.Options{})
+	if err != nil {
+		return // gone meanwhile; the next start looks again
+	}
+	defer f.Close()
+	n, err := f.Sweep(s.ctx, sweepAge)
+	if n > 0 {
+		s.log.Info("removed leftovers of uploads that never ended", "dir", dir, "files", n)
+	}
+	if err != nil && s.ctx.Err() == nil {
+		s.log.Warn("looking for leftovers of uploads failed", "dir", dir, "err", err)
+	}
+}
+
+// wait returns when sweeping has ended, after the end of its context.
+func (s *storages) wait() { s.sweeps.Wait() }
 
 // within reports whether name is dir or lies below it.
 func within(name, dir string) bool {

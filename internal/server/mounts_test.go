@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/portreeve/portreeve/ftp"
 	"github.com/portreeve/portreeve/internal/account"
@@ -19,7 +20,7 @@ import (
 func TestStorages(t *testing.T) {
 	noLeaks(t)
 	ctx, dir, logs := context.Background(), t.TempDir(), &logBuffer{}
-	s := newStorages(slog.New(slog.NewTextHandler(logs, nil)), filepath.Join(dir, "all", "data"))
+	s := newStorages(ctx, slog.New(slog.NewTextHandler(logs, nil)), filepath.Join(dir, "all", "data"))
 	ann, bob := account.Policy{User: "ann"}, account.Policy{User: "bob"}
 	open := func(m account.Mount, p account.Policy) vfs.FS {
 		t.Helper()
@@ -99,6 +100,7 @@ func TestStorages(t *testing.T) {
 
 	os.Mkdir(filepath.Join(dir, "all"), 0o755)
 	closeFS(open(account.Mount{Path: "/", Source: filepath.Join(dir, "all")}, ann))
+	s.wait()
 	contains(t, logs.String(), "contains the server's data directory")
 }
 
@@ -177,4 +179,56 @@ func TestRightsReachTheClient(t *testing.T) {
 	if _, err := c.Store(ctx, "/in/new", strings.NewReader("y"), 0); code(err) != 550 {
 		t.Errorf("overwriting: %v", err)
 	}
+}
+
+// TestSweep: what a crash cut off a week ago goes, what may be continued stays.
+func TestSweep(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	dir := t.TempDir()
+	leave := func(name string) string {
+		t.Helper()
+		s := newStorages(ctx, slog.New(slog.DiscardHandler), "/nowhere")
+		f, err := s.open(ctx, account.Mount{Path: "/", Source: dir}, account.Policy{User: "ann"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.wait()
+		w, err := f.Create(ctx, "/"+name, vfs.CreateOptions{Upload: vfs.AtomicResume, Keep: true, Owner: "ann"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write([]byte("half"))
+		before := entries(t, dir)
+		if err := w.Abort(errors.New("crash")); err != nil {
+			t.Fatal(err)
+		}
+		return before[len(before)-1]
+	}
+	if names := entries(t, dir); len(names) != 0 {
+		t.Fatalf("not empty: %v", names)
+	}
+	old := leave("old.bin")
+	past := time.Now().Add(-2 * sweepAge)
+	if err := os.Chtimes(filepath.Join(dir, old), past, past); err != nil {
+		t.Fatal(err)
+	}
+	leave("new.bin") // sweeps before it leaves its own
+	names := entries(t, dir)
+	if len(names) != 1 || names[0] == old {
+		t.Errorf("left: %v, the old one was %s", names, old)
+	}
+}
+
+func entries(t *testing.T, dir string) []string {
+	t.Helper()
+	es, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range es {
+		names = append(names, e.Name())
+	}
+	return names
 }

@@ -32,6 +32,9 @@ func newLimits(ctx context.Context, cfg *config.Config, db *store.DB) (*limits.L
 		Allow: prefixes(c.NeverBan), Down: int64(c.BandwidthDown), Up: int64(c.BandwidthUp),
 		Bans: db, Quota: db,
 	})
+	if _, err := db.PruneBans(ctx, time.Now()); err != nil {
+		return nil, err
+	}
 	kept, err := db.ListBans(ctx, time.Now())
 	if err != nil {
 		return nil, err
@@ -131,6 +134,12 @@ func planWarnings(cfg *config.Config) []string {
 		if c.Severity != ports.Note {
 			out = append(out, fmt.Sprintf("%s: %s; %s", c.Subject, c.Cause, c.Cure))
 		}
+	}
+	if !cfg.FTP.ASCII {
+		out = append(out, "ftp.ascii: this version always converts line ends in TYPE A; the setting has no effect")
+	}
+	if !cfg.FTP.UTF8 {
+		out = append(out, "ftp.utf8: this version always takes file names as UTF-8; the setting has no effect")
 	}
 	for _, w := range cfg.Warnings() {
 		out = append(out, w.Error())

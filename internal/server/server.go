@@ -162,14 +162,21 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	}
 	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log})
 	sub := s.bus.Subscribe("log")
-	s.bg.Go(func() { sub.Run(context.Background(), events.LogSubscriber(s.log)) })
+	write := events.LogSubscriber(s.log)
+	s.bg.Go(func() {
+		sub.Run(context.Background(), func(e events.Event) {
+			if e.Kind != events.DataFailed { // the engine has written a line about it
+				write(e)
+			}
+		})
+	})
 	if s.limits, err = newLimits(bg, cfg, s.db); err != nil {
 		return err
 	}
 	if s.verifier, err = newVerifier(cfg, s.db, s.log); err != nil {
 		return err
 	}
-	s.storages = newStorages(s.log, s.dataDir)
+	s.storages = newStorages(bg, s.log, s.dataDir)
 	s.manager = session.NewManager(sessionConfig(cfg, s.db, s.log), s.verifier, s.storages.open, s.limits, s.bus)
 	s.book = newAddressBook(s.log)
 	return nil

@@ -114,6 +114,9 @@ func (s *Server) release() error {
 	if s.bus != nil {
 		errs = append(errs, s.bus.Close(ctx))
 	}
+	if s.storages != nil {
+		s.storages.wait()
+	}
 	s.bg.Wait() // the log subscription ends with the bus
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
