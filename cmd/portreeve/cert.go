@@ -43,13 +43,15 @@ func (a *app) certificates(ctx context.Context) ([]api.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := api.Probe(ctx, cfg.Admin.Socket); err == nil {
+	running, err := probe(ctx, cfg.DataDir, cfg.Admin.Socket)
+	if err != nil {
+		return nil, err
+	}
+	if running {
 		cl := api.NewClient(cfg.Admin.Socket)
 		defer cl.Close()
 		st, err := cl.Status(ctx)
 		return st.Certificates, err
-	} else if !errors.Is(err, api.ErrNotRunning) {
-		return nil, err
 	}
 	if cfg.TLS.Cert == "" && len(cfg.TLS.Certificates) == 0 && !exists(filepath.Join(cfg.DataDir, "tls")) {
 		return nil, errors.New("there is no certificate yet; the first start of the server makes a self-signed one")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -53,21 +52,21 @@ func (a *app) load() (*config.Config, error) {
 	return config.Load(file, a.env, nil)
 }
 
-// socket finds the control socket. A configuration with mistakes is no reason
-// not to: the running server still has its good one, and status and stop must
-// work. So the two keys that matter are then read alone.
-func (a *app) socket() (string, error) {
+// place finds the data directory and the control socket. A configuration with
+// mistakes is no reason not to: the running server still has its good one, and
+// status and stop must work. So the two keys that matter are then read alone.
+func (a *app) place() (dataDir, socket string, err error) {
 	cfg, err := a.load()
 	var ce config.Errors
 	if errors.As(err, &ce) {
 		if salvaged := a.salvage(); salvaged != nil {
-			return salvaged.Admin.Socket, nil
+			cfg, err = salvaged, nil
 		}
 	}
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return cfg.Admin.Socket, nil
+	return cfg.DataDir, cfg.Admin.Socket, nil
 }
 
 // salvage builds a configuration of nothing but data_dir and admin.socket from
@@ -105,21 +104,43 @@ func (a *app) salvage() *config.Config {
 	return cfg
 }
 
-// client returns a client of the running server; ErrNotRunning is made a
-// sentence that says where it was looked for.
+// settle is how long a command waits for a server that is starting or stopping.
+const settle = 5 * time.Second
+
+// probe asks whether a server answers at the socket. While one holds the data
+// directory but does not answer yet, or any more, it waits. running is false
+// when there is none.
+func probe(ctx context.Context, dataDir, socket string) (running bool, err error) {
+	for end := time.Now().Add(settle); ; {
+		err := api.Probe(ctx, socket)
+		if !errors.Is(err, api.ErrNotRunning) {
+			return err == nil, err
+		}
+		pid := server.HolderOf(dataDir)
+		if pid == 0 {
+			return false, nil
+		}
+		if time.Now().After(end) {
+			return false, fmt.Errorf("a server (pid %d) uses the data directory %s but does not answer on %s; if it is starting or stopping, try again in a moment", pid, dataDir, socket)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// client returns a client of the running server.
 func (a *app) client(ctx context.Context) (*api.Client, error) {
-	path, err := a.socket()
+	dir, socket, err := a.place()
 	if err != nil {
 		return nil, err
 	}
-	err = api.Probe(ctx, path)
-	if errors.Is(err, api.ErrNotRunning) {
-		return nil, fmt.Errorf("no server is running with the data directory %s; start it with \"portreeve serve\"", filepath.Dir(path))
-	}
+	running, err := probe(ctx, dir, socket)
 	if err != nil {
 		return nil, err
 	}
-	return api.NewClient(path), nil
+	if !running {
+		return nil, fmt.Errorf("no server is running with the data directory %s; start it with \"portreeve serve\"", dir)
+	}
+	return api.NewClient(socket), nil
 }
 
 // accounts is what the user commands need: the client of a running server, or
@@ -133,9 +154,6 @@ type accounts interface {
 	Users(ctx context.Context, o admin.ListOptions) ([]account.User, string, error)
 }
 
-// settle is how long a command waits for a server that is starting or stopping.
-const settle = 5 * time.Second
-
 // withAccounts runs f against the running server, or against the database when
 // there is none.
 func (a *app) withAccounts(cmd *cobra.Command, f func(context.Context, accounts) error) error {
@@ -144,24 +162,14 @@ func (a *app) withAccounts(cmd *cobra.Command, f func(context.Context, accounts)
 	if err != nil {
 		return err
 	}
-	path := cfg.Admin.Socket
-	for deadline := time.Now().Add(settle); ; {
-		err = api.Probe(ctx, path)
-		if err == nil {
-			c := api.NewClient(path)
-			defer c.Close()
-			return f(ctx, c)
-		}
-		if !errors.Is(err, api.ErrNotRunning) {
-			return err
-		}
-		pid := server.HolderOf(cfg.DataDir)
-		if pid == 0 {
-			return a.inProcess(ctx, cfg, f)
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("a server (pid %d) uses the data directory %s but does not answer on %s; if it is starting or stopping, try again in a moment", pid, cfg.DataDir, path)
-		}
-		time.Sleep(100 * time.Millisecond) // it is between lock and socket
+	running, err := probe(ctx, cfg.DataDir, cfg.Admin.Socket)
+	if err != nil {
+		return err
 	}
+	if !running {
+		return a.inProcess(ctx, cfg, f)
+	}
+	c := api.NewClient(cfg.Admin.Socket)
+	defer c.Close()
+	return f(ctx, c)
 }

@@ -89,7 +89,7 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 		return exitUsage
 	case errors.As(err, &ce):
 		fmt.Fprintln(a.err, ce.Error())
-		fmt.Fprintf(a.err, "portreeve: the configuration has %s; nothing was changed\n", count(len(ce), "mistake"))
+		fmt.Fprintf(a.err, "portreeve: the configuration has %s; nothing was done\n", count(len(ce), "mistake"))
 		return exitFailed
 	}
 	fmt.Fprintf(a.err, "portreeve: %s\n", sentence(err))
