@@ -5,6 +5,9 @@
 // Only regular files and directories are opened; a FIFO, a device or a socket
 // is refused without blocking. Unfinished uploads lie next to their target
 // under hidden names that no method lists or accepts.
+//
+// The server's own account must be able to read every directory on the way
+// (os.Root opens them for reading): permission x alone is fault.Denied.
 package localfs
 
 import (

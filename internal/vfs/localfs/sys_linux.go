@@ -131,9 +131,6 @@ func datasync(f *os.File) error {
 // syncDir makes the entries of a directory durable.
 func syncDir(r *os.Root) error {
 	d, err := r.OpenFile(".", os.O_RDONLY|dirFlags|openFlags, 0)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil // a drop box: we may write names but not open it, so there is nothing to sync with
-	}
 	if err != nil {
 		return err
 	}
