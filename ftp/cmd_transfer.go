@@ -43,11 +43,17 @@ func (c *Conn) cmdRETR(arg string) Reply {
 		c.data.drop()
 		return refusal(err, shown(arg))
 	}
-	c.begin("RETR", name, func(t *transfer) Reply { return t.retrieve(src, arg, offset, skip, limit) })
+	t := c.newTransfer("RETR", name)
+	t.describe(src, arg, offset, limit)
+	if r, whole := t.atOnce(src); whole {
+		return r
+	}
+	t.start(func(t *transfer) Reply { return t.retrieve(src, skip, limit) })
 	return Reply{}
 }
 
-func (t *transfer) retrieve(src Source, arg string, offset, skip, limit int64) Reply {
+// describe finds out the size and words the 150.
+func (t *transfer) describe(src Source, arg string, offset, limit int64) {
 	if s, is := src.(interface{ Size() int64 }); is {
 		if t.size = s.Size(); t.size >= 0 {
 			if t.size = max(t.size-offset, 0); limit >= 0 {
@@ -60,10 +66,16 @@ func (t *transfer) retrieve(src Source, arg string, offset, skip, limit int64) R
 		t.mark += " (" + decimal(t.size) + " bytes)"
 	}
 	t.mark += "."
+}
+
+func (t *transfer) retrieve(src Source, skip, limit int64) Reply {
 	d, fail := t.openData()
 	if fail != nil {
 		src.Close(fail)
 		return ok(fail.Code, "%s", fail.Message)
+	}
+	if limit >= 0 {
+		limit -= t.moved.Load() // what atOnce has sent
 	}
 	err := t.sendSource(d, src, skip, limit)
 	if err == nil {

@@ -81,7 +81,10 @@ func (t *transfer) openData() (*dataConn, *Error) {
 	a := DataAttempt{Time: t.setup.at, Mode: t.setup.mode, TLS: t.protP, Control: c.remote, Local: t.setup.announced, Reaction: t.started.Sub(t.setup.at), Code: "ok"}
 	d := &dataConn{}
 	var fail *Error
-	if t.setup.lease != nil {
+	if t.conn != nil { // atOnce has it already
+		d.raw = t.conn
+		t.hold(d.raw)
+	} else if t.setup.lease != nil {
 		fail = t.accept(d, &a)
 	} else {
 		fail = t.dial(d, &a)
@@ -128,8 +131,7 @@ func (t *transfer) accept(d *dataConn, a *DataAttempt) *Error {
 		nc, err := t.setup.lease.Accept(ctx)
 		cancel()
 		if err == nil {
-			peer := addrPort(nc.RemoteAddr()).Addr()
-			if peer.WithZone("") == c.remote.Addr().WithZone("") || allowed(c.srv.FXP, peer) {
+			if c.isPeer(nc) {
 				d.raw = nc
 				if tc, is := nc.(*tls.Conn); is {
 					d.raw, d.tls = tc.NetConn(), tc
@@ -155,6 +157,12 @@ func (t *transfer) accept(d *dataConn, a *DataAttempt) *Error {
 			return &Error{425, fmt.Sprintf("Nobody reached port %d from %s within %s: something between blocks the passive ports, or the announced address %s is not reachable for you. [%s]", port, c.remote.Addr(), human(c.srv.DataTimeout), t.setup.announced.Addr(), a.Code)}
 		}
 	}
+}
+
+// isPeer reports whether a data connection comes from where it may.
+func (c *Conn) isPeer(nc net.Conn) bool {
+	peer := addrPort(nc.RemoteAddr()).Addr()
+	return peer.WithZone("") == c.remote.Addr().WithZone("") || allowed(c.srv.FXP, peer)
 }
 
 func (t *transfer) dial(d *dataConn, a *DataAttempt) *Error {

@@ -14,6 +14,8 @@ type Reply struct {
 	Code  int
 	Text  string   // the last (or only) line
 	Lines []string // the lines before it; the first is sent as "code-line"
+	// mark is the text of a 150 that goes out ahead in the same write.
+	mark string
 	// raw lines are sent as they are, without a leading space.
 	raw bool
 	// close ends the control connection after the reply.
@@ -92,6 +94,9 @@ func appendLine(b []byte, text string) []byte {
 // appendReply appends r in the form of RFC 959 section 4.2. Lines between the
 // first and the last begin with a space, so they can never look like an end.
 func appendReply(b []byte, r Reply) []byte {
+	if r.mark != "" {
+		b = appendLine(append(b, "150 "...), r.mark)
+	}
 	code := strconv.Itoa(r.Code)
 	for i, l := range r.Lines {
 		switch {

@@ -38,16 +38,23 @@ type transfer struct {
 	why  error // of a cut
 }
 
+// newTransfer takes over what was agreed on for the data connection.
+func (c *Conn) newTransfer(verb, name string) *transfer {
+	return &transfer{c: c, verb: verb, name: name, ascii: c.ascii, protP: c.protP, setup: c.data.take(), started: time.Now(), size: -1}
+}
+
 // begin starts work. The reply to the command is what work returns.
-func (c *Conn) begin(verb, name string, work func(t *transfer) Reply) *transfer {
-	t := &transfer{c: c, verb: verb, name: name, ascii: c.ascii, protP: c.protP, started: time.Now(), size: -1, done: make(chan struct{})}
-	t.setup = c.data.take()
-	t.ctx, t.cancel = context.WithCancelCause(c.ctx)
-	c.wmu.Lock()
-	c.xfer = t
-	c.wmu.Unlock()
+func (c *Conn) begin(verb, name string, work func(t *transfer) Reply) {
+	c.newTransfer(verb, name).start(work)
+}
+
+func (t *transfer) start(work func(t *transfer) Reply) {
+	t.done = make(chan struct{})
+	t.ctx, t.cancel = context.WithCancelCause(t.c.ctx)
+	t.c.wmu.Lock()
+	t.c.xfer = t
+	t.c.wmu.Unlock()
 	go t.run(work)
-	return t
 }
 
 func (t *transfer) run(work func(t *transfer) Reply) {
@@ -113,7 +120,7 @@ func (t *transfer) cause() error {
 	if t.why != nil {
 		return t.why
 	}
-	if t.ctx.Err() != nil {
+	if t.ctx != nil && t.ctx.Err() != nil {
 		return context.Cause(t.ctx)
 	}
 	return nil

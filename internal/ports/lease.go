@@ -36,6 +36,18 @@ func (l *lease) Addr() netip.AddrPort { return l.announce }
 // Accept waits for a connection until ctx ends (the error wraps ctx.Err()) or
 // the lease is released (net.ErrClosed). One Accept at a time.
 func (l *lease) Accept(ctx context.Context) (net.Conn, error) {
+	deadline, _ := ctx.Deadline() // the zero time is no deadline
+	return l.accept(ctx, deadline)
+}
+
+// TryAccept returns a connection that has arrived already, or arrives within
+// wait; otherwise an error. It serves callers that must not block.
+func (l *lease) TryAccept(wait time.Duration) (net.Conn, error) {
+	return l.accept(nil, time.Now().Add(wait))
+}
+
+// accept is Accept; without ctx only the deadline and Release end it.
+func (l *lease) accept(ctx context.Context, deadline time.Time) (net.Conn, error) {
 	l.mu.Lock()
 	if l.released {
 		l.mu.Unlock()
@@ -48,10 +60,12 @@ func (l *lease) Accept(ctx context.Context) (net.Conn, error) {
 	l.calls++
 	call := l.calls
 	l.accepting = call
-	deadline, _ := ctx.Deadline()    // the zero time is no deadline
 	l.entry.ln.SetDeadline(deadline) // under mu: Release may set another after it
 	l.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { l.wake(call) })
+	stop := func() bool { return true }
+	if ctx != nil {
+		stop = context.AfterFunc(ctx, func() { l.wake(call) })
+	}
 	conn, err := l.entry.ln.AcceptTCP()
 	stop()
 
@@ -70,9 +84,9 @@ func (l *lease) Accept(ctx context.Context) (net.Conn, error) {
 		return conn, nil
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		cause := ctx.Err()
-		if cause == nil { // the listener's clock was a moment ahead of the context's
-			cause = context.DeadlineExceeded
+		cause := context.DeadlineExceeded // the listener's clock may be a moment ahead of the context's
+		if ctx != nil && ctx.Err() != nil {
+			cause = ctx.Err()
 		}
 		return nil, fmt.Errorf("ports: nobody connected to passive port %s: %w", l.bound, cause)
 	}
