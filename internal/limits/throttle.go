@@ -3,6 +3,7 @@ package limits
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
@@ -16,6 +17,8 @@ const (
 
 	freeAddress = 5  // failures of an address over all accounts before it waits
 	freeAccount = 10 // failures of an account over all addresses before strangers wait
+
+	maxUser = 64 // octets of a user name that are told apart
 
 	goodFor = 30 * 24 * time.Hour // how long a successful log-in makes an address known
 )
@@ -90,6 +93,9 @@ type Attempt struct {
 // Attempt registers a try of user from addr and works out the delay it owes
 // for earlier failures. user may be any string the client sent.
 func (l *Limits) Attempt(addr netip.Addr, user string) *Attempt {
+	if len(user) > maxUser {
+		user = strings.Clone(user[:maxUser]) // no account has such a name; keep the tables small
+	}
 	a := &Attempt{l: l, ip: addr, p: pair{Key(addr), user}, start: l.now()}
 	if l.conf.NoLoginDelay || l.allowed(addr) {
 		return a

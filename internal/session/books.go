@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/limits"
@@ -20,6 +21,7 @@ const maxGap = 64 << 20
 // a quota never come here.
 type books struct {
 	seed    maphash.Seed
+	pins    atomic.Int64 // entries in all stripes
 	stripes [64]stripe
 }
 
@@ -94,22 +96,23 @@ func (st *stripe) set(p *place, size int64, exists bool) {
 	}
 }
 
-// pin holds the accounted size of a file that is about to be written in place.
-func (s *Session) pin(ctx context.Context, p *place) (*entry, error) {
+// pin holds the accounted size of a file that is about to be written in place,
+// and returns what it is now; the entry itself is read under the stripe's lock.
+func (s *Session) pin(ctx context.Context, p *place) (e *entry, size int64, exists bool, err error) {
 	st := s.m.books.stripe(p.key())
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	e := st.open[p.key()]
+	e = st.open[p.key()]
 	if e == nil {
-		size, exists, err := p.size(ctx, true)
-		if err != nil {
-			return nil, err
+		if size, exists, err = p.size(ctx, true); err != nil {
+			return nil, 0, false, err
 		}
 		e = &entry{size: size, exists: exists}
 		st.open[p.key()] = e
+		s.m.books.pins.Add(1)
 	}
 	e.refs++
-	return e, nil
+	return e, e.size, e.exists, nil
 }
 
 // unpin ends a pin and books the difference since the last booking, which it returns.
@@ -125,6 +128,7 @@ func (s *Session) unpin(ctx context.Context, p *place, e *entry, c *limits.Charg
 	e.size, e.exists = size, exists
 	if e.refs--; e.refs == 0 && st.open[p.key()] == e {
 		delete(st.open, p.key())
+		s.m.books.pins.Add(-1)
 	}
 	s.booked(p, c.Settle(ctx, dBytes, dFiles))
 	return dBytes, dFiles
@@ -212,7 +216,7 @@ func (s *Session) resized(ctx context.Context, p *place, d int64, do func() erro
 			return err
 		}
 	}
-	e, err := s.pin(ctx, p)
+	e, _, _, err := s.pin(ctx, p)
 	if err != nil {
 		c.Settle(ctx, 0, 0)
 		return err

@@ -41,6 +41,7 @@ type File struct {
 
 	charge *limits.Charge
 	pinned *entry // written in place
+	was    int64  // size at the start, when written in place
 	old    int64  // size before, where growth is what counts
 	base   int64  // position of the first octet
 	floor  int64  // WriteAt below it needs Overwrite
@@ -365,7 +366,7 @@ func (f *File) chargeHidden(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if more := fi.Size() - f.pinned.size - f.charge.Used(); more > 0 {
+	if more := fi.Size() - f.was - f.charge.Used(); more > 0 {
 		_, err = f.charge.Take(ctx, more, more)
 	}
 	return err
@@ -401,7 +402,7 @@ func (f *File) Close(cause error) error {
 	f.mu.Unlock()
 	if over := f.s.over(); over != nil && (cause != nil || f.w != nil && !committed) {
 		cause = over // a kick shows as a broken connection; record the kick
-	} else if failed != nil && (cause != nil || committed) {
+	} else if failed != nil && (cause != nil || committed || f.h != nil) {
 		cause = failed
 	}
 	if cause == nil && f.w != nil && !committed {
@@ -412,7 +413,7 @@ func (f *File) Close(cause error) error {
 	case f.r != nil:
 		f.r.Close() // a reader has nothing to lose
 	case f.h != nil:
-		if f.up && f.s.m.conf.Sync && cause == nil {
+		if f.up && f.s.m.conf.Sync {
 			err = f.h.Sync()
 		}
 		if e := f.h.Close(); err == nil {

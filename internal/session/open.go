@@ -283,10 +283,10 @@ func (f *File) reserve(ctx context.Context, o *vfs.CreateOptions, inPlace bool) 
 	}()
 	exists := false
 	if inPlace {
-		if f.pinned, err = f.s.pin(ctx, p); err != nil {
+		if f.pinned, f.was, exists, err = f.s.pin(ctx, p); err != nil {
 			return err
 		}
-		f.old, exists = f.pinned.size, f.pinned.exists
+		f.old = f.was
 	} else if _, exists, err = p.size(ctx, true); err != nil {
 		return err
 	}

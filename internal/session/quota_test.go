@@ -184,6 +184,28 @@ func TestMoveNeedsNoSecondRoom(t *testing.T) {
 	r.used(s, "/srv/ann", "/srv/m")
 }
 
+// TestRenameUnderAnotherUsersUpload: the books of a file that ann writes in
+// place go by its path, so bob, who has no quota, may not move it meanwhile.
+func TestRenameUnderAnotherUsersUpload(t *testing.T) {
+	r := newRig(t, Config{Upload: vfs.Visible}, testLimits)
+	shared := []account.Mount{{Path: "/m", Source: "/srv/m"}}
+	r.user(account.User{Name: "ann", Mounts: shared, Quota: account.Quota{Bytes: 100}})
+	r.user(account.User{Name: "bob", Mounts: shared})
+	ann, bob := r.login("ann"), r.login("bob")
+	defer ann.g.Close(nil)
+	defer bob.g.Close(nil)
+	r.want(bob.Mkdir(bg, "/m/d", 0o755), fault.None)
+	f, err := ann.Create(bg, "/m/d/f", vfs.CreateOptions{})
+	r.want(err, fault.None)
+	r.want(bob.Rename(bg, "/m/d/f", "/m/g", false), fault.Busy)
+	r.want(bob.Rename(bg, "/m/d", "/m/e", false), fault.Busy)
+	io.WriteString(f, "12345")
+	r.want(f.Commit(bg), fault.None)
+	f.Close(nil)
+	r.want(bob.Rename(bg, "/m/d", "/m/e", false), fault.None)
+	r.used(ann, "/srv/m")
+}
+
 // TestExactFitOverTheKernelsWay plays an engine that asks before it knows that
 // nothing more comes, on a real file.
 func TestExactFitOverTheKernelsWay(t *testing.T) {

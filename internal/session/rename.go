@@ -114,8 +114,8 @@ func (s *Session) renameIn(ctx context.Context, src, dst *place, info vfs.Info, 
 	do := func() error { return src.fs.Rename(ctx, src.rel, dst.rel, replace) }
 	c := dst.charge()
 	switch {
-	case c == nil:
-		return do()
+	case c == nil && s.m.books.pins.Load() == 0:
+		return do() // nobody keeps books
 	case info.IsDir():
 		return s.moveDir(src, do)
 	}

@@ -460,6 +460,9 @@ func TestHandleReadsAndWrites(t *testing.T) {
 	if i, err := f.Stat(); err != nil || i.Size != 5 {
 		t.Errorf("%+v, %v", i, err)
 	}
+	if _, err := f.WriteAt([]byte("x"), 1<<40); fault.KindOf(err) != fault.Range {
+		t.Errorf("a hole of a TiB: %v", err)
+	}
 	r.want(f.Close(nil), fault.None)
 	if _, err := f.WriteAt([]byte("x"), 0); err == nil {
 		// position 0 lies inside the file, so only the storage can refuse
@@ -468,7 +471,7 @@ func TestHandleReadsAndWrites(t *testing.T) {
 	if got := r.get("/srv/ann", "/f"); got != "01234" {
 		t.Errorf("got %q", got)
 	}
-	if es := r.events(events.Upload); len(es) != 1 || es[0].Bytes != int64(len(want)) {
+	if es := r.events(events.Upload); len(es) != 1 || es[0].Bytes != int64(len(want)) || es[0].Fault != fault.Range {
 		t.Errorf("events %+v", es)
 	}
 }
