@@ -396,3 +396,39 @@ func TestLogSubscriber(t *testing.T) {
 		t.Error("a listing is logged at info")
 	}
 }
+
+// Publishers that wait for room when Close begins are let go, and never send
+// on the closed queue.
+func TestCloseFreesWaiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{gate: make(chan struct{})}
+		b := NewBus(Options{Sink: s, Queue: 1, Batch: 1, Wait: time.Hour})
+		for range 2 {
+			publish(t, b, Event{Kind: Upload})
+			synctest.Wait()
+		}
+		answers := make(chan error, 50)
+		for range cap(answers) {
+			go func() { answers <- b.Publish(context.Background(), Event{Kind: Upload}) }()
+		}
+		synctest.Wait()
+		began := time.Now()
+		closed := make(chan error)
+		go func() { closed <- b.Close(context.Background()) }()
+		for range cap(answers) {
+			if err := <-answers; fault.KindOf(err) != fault.Stopping {
+				t.Errorf("a waiting Publish = %v", err)
+			}
+		}
+		if time.Since(began) != 0 {
+			t.Errorf("they waited %v", time.Since(began))
+		}
+		close(s.gate)
+		if err := <-closed; fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("Close = %v", err)
+		}
+		if st := b.Stats(); len(s.all()) != 2 || st.Dropped != 50 {
+			t.Errorf("%d kept, stats %+v", len(s.all()), st)
+		}
+	})
+}

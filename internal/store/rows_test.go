@@ -198,50 +198,49 @@ func TestKeys(t *testing.T) {
 }
 
 func TestListUsers(t *testing.T) {
-	both(t, func(t *testing.T, db *DB) {
-		addGroups(t, db, "one", "two")
-		const n = 1000
-		for i := range n {
-			u := account.User{Name: fmt.Sprintf("user%04d", (i*7919)%n)}
-			if i%3 == 0 {
-				u.Groups, u.Keys = []string{"two", "one"}, []string{"key of " + u.Name}
-			}
-			_, err := db.CreateUser(t.Context(), u)
+	db := open(t, filepath.Join(t.TempDir(), FileName))
+	addGroups(t, db, "one", "two")
+	const n = 1000
+	for i := range n {
+		u := account.User{Name: fmt.Sprintf("user%04d", (i*7919)%n)}
+		if i%3 == 0 {
+			u.Groups, u.Keys = []string{"two", "one"}, []string{"key of " + u.Name}
+		}
+		_, err := db.CreateUser(t.Context(), u)
+		must(t, err)
+	}
+	for _, limit := range []int{0, 1, 7, 333, 1000, 5000} {
+		after, seen, pages := "", 0, 0
+		for {
+			us, err := db.ListUsers(t.Context(), after, limit)
 			must(t, err)
-		}
-		for _, limit := range []int{0, 1, 7, 333, 1000, 5000} {
-			after, seen, pages := "", 0, 0
-			for {
-				us, err := db.ListUsers(t.Context(), after, limit)
-				must(t, err)
-				if len(us) == 0 {
-					break
-				}
-				if len(us) > pageSize(limit) {
-					t.Fatalf("limit %d: %d users", limit, len(us))
-				}
-				for _, u := range us {
-					if want := fmt.Sprintf("user%04d", seen); u.Name != want {
-						t.Fatalf("limit %d: %s, want %s", limit, u.Name, want)
-					}
-					if len(u.Keys) == 1 != (len(u.Groups) == 2) || len(u.Keys) == 1 && (u.Keys[0] != "key of "+u.Name || u.Groups[0] != "two") {
-						t.Fatalf("%s has keys %v and groups %v", u.Name, u.Keys, u.Groups)
-					}
-					seen++
-				}
-				after = us[len(us)-1].Name
-				if pages++; limit == 1 && pages == 20 {
-					break
-				}
+			if len(us) == 0 {
+				break
 			}
-			if seen != n && limit != 1 {
-				t.Errorf("limit %d: %d users in %d pages", limit, seen, pages)
+			if len(us) > pageSize(limit) {
+				t.Fatalf("limit %d: %d users", limit, len(us))
+			}
+			for _, u := range us {
+				if want := fmt.Sprintf("user%04d", seen); u.Name != want {
+					t.Fatalf("limit %d: %s, want %s", limit, u.Name, want)
+				}
+				if len(u.Keys) == 1 != (len(u.Groups) == 2) || len(u.Keys) == 1 && (u.Keys[0] != "key of "+u.Name || u.Groups[0] != "two") {
+					t.Fatalf("%s has keys %v and groups %v", u.Name, u.Keys, u.Groups)
+				}
+				seen++
+			}
+			after = us[len(us)-1].Name
+			if pages++; limit == 1 && pages == 20 {
+				break
 			}
 		}
-		if m, err := db.MembersOf(t.Context(), "one", "user0000", 3); err != nil || len(m) != 3 || m[0] <= "user0000" {
-			t.Errorf("MembersOf = %v, %v", m, err)
+		if seen != n && limit != 1 {
+			t.Errorf("limit %d: %d users in %d pages", limit, seen, pages)
 		}
-	})
+	}
+	if m, err := db.MembersOf(t.Context(), "one", "user0000", 3); err != nil || len(m) != 3 || m[0] <= "user0000" {
+		t.Errorf("MembersOf = %v, %v", m, err)
+	}
 }
 
 func TestGroups(t *testing.T) {
