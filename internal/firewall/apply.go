@@ -1,0 +1,168 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/portreeve/portreeve/internal/ports"
+)
+
+// Change is what would be done to the firewall of this machine. Show Text
+// before Run.
+type Change struct {
+	Target string
+	Text   string // the commands and their input, for people
+	cmds   []command
+}
+
+type command struct {
+	argv  []string
+	stdin string
+}
+
+// Empty reports whether there is nothing to do.
+func (c *Change) Empty() bool { return len(c.cmds) == 0 }
+
+// Prepare works out the change that makes the firewall of this machine follow
+// the plan. Only nftables, ufw and firewalld can be changed. current is the
+// present rule set as nft prints it (nft -j list ruleset); it is used for
+// nftables, where it must not be empty. Nothing is run.
+func Prepare(target string, plan ports.Plan, current string) (Change, error) {
+	c := Change{Target: target}
+	rules, err := Generate(target, plan)
+	if err != nil {
+		return c, err
+	}
+	switch target {
+	case "nftables":
+		return prepareNft(c, plan, rules, current)
+	case "ufw", "firewalld":
+		for line := range strings.Lines(rules) {
+			if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+				c.cmds = append(c.cmds, command{argv: shellWords(line)})
+				c.Text += line + "\n"
+			}
+		}
+		return c, nil
+	}
+	return c, fmt.Errorf("firewall: rules for %s cannot be applied from here, only printed; nftables, ufw and firewalld can", target)
+}
+
+// shellWords splits a line in which only single quotes are special.
+func shellWords(s string) []string {
+	var out []string
+	for i, part := range strings.Split(s, "'") {
+		if i%2 == 0 {
+			out = append(out, strings.Fields(part)...)
+			continue
+		}
+		if n := len(out); n > 0 && strings.HasSuffix(out[n-1], "=") {
+			out[n-1] += part
+		} else {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+func prepareNft(c Change, plan ports.Plan, rules, current string) (Change, error) {
+	report, err := Verify(FormatNftables, current, plan)
+	if err != nil {
+		return c, fmt.Errorf("%w; nothing can be applied without knowing the present rules", err)
+	}
+	if report.Clean() {
+		return c, nil
+	}
+	rs, err := parseNft(current)
+	if err != nil {
+		return c, err
+	}
+	for _, d := range report.Drift { // an accept in inet filter does not undo a drop elsewhere
+		if d.Status == Closed && !strings.Contains(d.Reason, " inet filter ") {
+			return c, fmt.Errorf("firewall: port %s is %s, which rules in inet filter cannot change; print the rules and put them there by hand", d.Ports, d.Reason)
+		}
+	}
+	jumps := map[string]bool{}
+	for _, ch := range rs.chains {
+		for i := range ch.rules {
+			if r := &ch.rules[i]; r.action == "jump" {
+				jumps[ch.name+" "+r.target] = true
+			}
+		}
+	}
+	var b strings.Builder
+	for line := range strings.Lines(rules) {
+		text := strings.TrimSpace(line)
+		if text == "" || text[0] == '#' {
+			continue
+		}
+		if rest, ok := strings.CutPrefix(text, "insert rule "); ok { // the jump may be there from last time
+			f := strings.Fields(rest)
+			if jumps[strings.Join(f[:3], " ")+" inet filter "+f[4]] {
+				continue
+			}
+		}
+		b.WriteString(line)
+	}
+	c.Text = "nft -f - <<'EOF'\n" + b.String() + "EOF\n"
+	c.cmds = []command{{[]string{"nft", "-f", "-"}, b.String()}}
+	return c, nil
+}
+
+// Run makes the change. It stops at the first command that fails; a tool that
+// is missing is said, and nothing is changed then.
+func (c *Change) Run(ctx context.Context) error {
+	for i, cmd := range c.cmds {
+		x := exec.CommandContext(ctx, cmd.argv[0], cmd.argv[1:]...)
+		x.Stdin = strings.NewReader(cmd.stdin)
+		out, err := x.CombinedOutput()
+		if errors.Is(err, exec.ErrNotFound) {
+			return fmt.Errorf("firewall: %s is not installed here, so nothing was changed; portreeve ports open --for %s prints the rules", cmd.argv[0], c.Target)
+		}
+		if err != nil {
+			return fmt.Errorf("firewall: %s failed after %d of %d commands: %w: %s", strings.Join(cmd.argv, " "), i, len(c.cmds), err, strings.TrimSpace(string(out)))
+		}
+	}
+	return nil
+}
+
+// RuleSet is a rule set of this machine as its tool prints it.
+type RuleSet struct {
+	Format string // for Verify
+	Text   string
+	Err    error // why there is no text: a missing tool, or no permission
+}
+
+// ReadLocal reads the rule sets of this machine by running nft and the older
+// iptables tools. It needs root. An entry with an error is a set that could not
+// be read, and must be reported: it may forbid what the others permit.
+//
+// iptables-save shows nftables rules too where it is the newer variant; only
+// the older one (iptables-legacy-save) adds rules that nft does not show.
+func ReadLocal(ctx context.Context) []RuleSet {
+	var out []RuleSet
+	read := func(format string, optional bool, argv ...string) {
+		b, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
+		var exit *exec.ExitError
+		switch {
+		case errors.Is(err, exec.ErrNotFound):
+			if optional {
+				return
+			}
+			err = fmt.Errorf("firewall: %s is not installed, so its rules, if there are any, were not read", argv[0])
+		case errors.As(err, &exit):
+			err = fmt.Errorf("firewall: %s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(string(exit.Stderr)))
+		}
+		if err == nil && optional && len(strings.TrimSpace(string(b))) == 0 {
+			return // the older tables are not in use
+		}
+		out = append(out, RuleSet{format, string(b), err})
+	}
+	read(FormatNftables, false, "nft", "-j", "list", "ruleset")
+	read(FormatIptables, true, "iptables-legacy-save")
+	read(FormatIp6tables, true, "ip6tables-legacy-save")
+	return out
+}
