@@ -213,6 +213,14 @@ func (f *file) Write(p []byte) (int, error) {
 // OSFile returns the file itself, nil when bytes must pass through us. See ftp.OSFiler.
 func (f *file) OSFile() *os.File { return f.f.OSFile() }
 
+// Size tells the bytes left to send. See ftp.Sizer.
+func (f *file) Size() int64 {
+	if n := f.f.Size(); n > 0 || f.f.OSFile() != nil {
+		return n
+	}
+	return -1
+}
+
 // Grant waits for pace and checks quota. See ftp.Meter.
 func (f *file) Grant(ctx context.Context, max int64) (int64, error) {
 	n, err := f.f.Grant(ctx, max)

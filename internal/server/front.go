@@ -181,7 +181,10 @@ func (s *Server) recordData(listener string, backend *ftpd.Backend) func(*ftp.Co
 		if c.Implicit() || c.TLS() != nil {
 			proto = "ftps"
 		}
-		detail := fmt.Sprintf("[%s] %s, announced or local %s", a.Code, a.Mode, a.Local)
+		detail := fmt.Sprintf("[%s] %s", a.Code, a.Mode)
+		if a.Local.IsValid() {
+			detail += fmt.Sprintf(", server's end %s", a.Local)
+		}
 		if a.Remote.IsValid() {
 			detail += fmt.Sprintf(", data peer %s", a.Remote)
 		}

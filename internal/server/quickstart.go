@@ -18,6 +18,7 @@ import (
 	"github.com/portreeve/portreeve/internal/certs"
 	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/fault"
+	"github.com/portreeve/portreeve/internal/ports"
 	"github.com/portreeve/portreeve/internal/store"
 )
 
@@ -26,6 +27,7 @@ const (
 	quickMeta  = "quickstart.user" // the account that the first start made
 	quickFiles = "files"           // its home, in the data directory
 	quickTries = 100               // ports tried after one that is taken
+	quickConns = 1000              // connections at most: it is a first try, and systems often allow few files
 	selfSigned = "selfsigned-cert.pem"
 )
 
@@ -45,7 +47,7 @@ type Quick struct {
 	User     string         // the first account
 	Password string         // only when the account was made just now
 	Ports    []QuickPort
-	Passive  string   // "50000-50999"
+	Passive  string   // "50000-50099"
 	CA       string   // certificate file for clients, absolute; "" when they trust the server's anyway
 	Curl     string   // one line to copy; it asks for the password when it is not known
 	Notes    []string // sentences: ports that were taken, how to reset the password
@@ -84,6 +86,7 @@ func QuickStart(o QuickOptions) (*Quick, error) {
 		return nil, err
 	}
 	defer lock.unlock()
+	quickLimits(cfg, ports.Host().Facts())
 	q := &Quick{Config: cfg, Dir: dir, Home: filepath.Join(dir, quickFiles), Passive: cfg.FTP.Passive.Ports.String()}
 	if err := q.choosePorts(); err != nil {
 		return nil, err
@@ -100,6 +103,29 @@ func QuickStart(o QuickOptions) (*Quick, error) {
 	}
 	q.Curl = q.curl()
 	return q, nil
+}
+
+// quickRanges are passive ranges for a first try, the best first.
+var quickRanges = []config.PortRange{{First: 50000, Last: 50099}, {First: 30000, Last: 30099}, {First: 20000, Last: 20099}}
+
+// quickLimits replaces defaults that are meant for a real server, unless the
+// environment has set them: fewer connections, and a small passive range that
+// the system does not give to outgoing connections.
+func quickLimits(cfg *config.Config, host ports.HostFacts) {
+	def := config.Default()
+	if cfg.Limits.MaxConnections == def.Limits.MaxConnections {
+		cfg.Limits.MaxConnections = quickConns
+	}
+	if cfg.FTP.Passive.Ports != def.FTP.Passive.Ports {
+		return
+	}
+	cfg.FTP.Passive.Ports = quickRanges[0]
+	for _, r := range quickRanges {
+		if e := host.Ephemeral; r.Last < e.First || e.Last < r.First {
+			cfg.FTP.Passive.Ports = r
+			return
+		}
+	}
 }
 
 // choosePorts moves listeners off ports that are taken.
