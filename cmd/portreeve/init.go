@@ -106,7 +106,7 @@ func (a *app) firstUser(ctx context.Context, cfg *config.Config, f *initFlags, s
 	return a.inProcess(ctx, cfg, func(ctx context.Context, acc accounts) error {
 		u, err := acc.CreateUser(ctx, n)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w\nThe configuration is written; only the account is missing. Make it with \"portreeve user add\"", err)
 		}
 		if !show {
 			secret = ""

@@ -18,8 +18,9 @@ import (
 
 // inProcess runs f on the database itself, when no server is there to do it.
 func (a *app) inProcess(ctx context.Context, cfg *config.Config, f func(context.Context, accounts) error) (err error) {
-	db, err := store.Open(ctx, filepath.Join(cfg.DataDir, store.FileName))
-	if errors.Is(err, fs.ErrPermission) {
+	path := filepath.Join(cfg.DataDir, store.FileName)
+	db, err := store.Open(ctx, path)
+	if err != nil && forbidden(path) {
 		return fmt.Errorf("this user may not use the data directory %s; run the command as the server's user or as root, for example with sudo", cfg.DataDir)
 	}
 	if err != nil {
@@ -41,4 +42,14 @@ func (a *app) inProcess(ctx context.Context, cfg *config.Config, f func(context.
 		return err
 	}
 	return f(admin.WithActor(ctx, admin.LocalActor(os.Geteuid())), svc)
+}
+
+// forbidden reports whether a database that could not be opened is somebody
+// else's; the database library itself says only that it cannot be opened.
+func forbidden(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		f.Close()
+	}
+	return errors.Is(err, fs.ErrPermission)
 }

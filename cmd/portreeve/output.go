@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // writeJSON prints v indented, with a final newline.
@@ -34,19 +35,24 @@ func table(w io.Writer, rows [][]string) error {
 }
 
 // plain makes text from clients harmless to a terminal: control characters,
-// also the invisible ones of Unicode, become escapes.
+// the invisible ones of Unicode, and octets that are not UTF-8 become escapes.
 func plain(s string) string {
-	if strings.IndexFunc(s, unsafeRune) < 0 {
+	if utf8.ValidString(s) && strings.IndexFunc(s, unsafeRune) < 0 {
 		return s
 	}
 	var b strings.Builder
-	for _, r := range s {
-		if !unsafeRune(r) {
+	for i, w := 0, 0; i < len(s); i += w {
+		var r rune
+		r, w = utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && w == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unsafeRune(r):
+			q := strconv.QuoteRuneToASCII(r)
+			b.WriteString(q[1 : len(q)-1])
+		default:
 			b.WriteRune(r)
-			continue
 		}
-		q := strconv.QuoteRuneToASCII(r)
-		b.WriteString(q[1 : len(q)-1])
 	}
 	return b.String()
 }
@@ -68,7 +74,7 @@ func size(n int64) string {
 		return strconv.FormatInt(n, 10) + " B"
 	}
 	f, u := float64(n), -1
-	for f >= 1023.95 && u < len(units)-1 { // 1023.95 would print as 1024.0
+	for f >= 1023.5 && u < len(units)-1 { // from there it would print as 1024
 		f /= 1024
 		u++
 	}
