@@ -45,7 +45,7 @@ type acceptor struct {
 
 func newAcceptor(ln *net.TCPListener, log *slog.Logger) *acceptor {
 	return &acceptor{
-		ln: ln, log: log, limit: maxFiles() - spareFiles,
+		ln: ln, log: log, limit: spareFrom(maxFiles()),
 		ready: make(chan net.Conn), closed: make(chan struct{}), slots: make(chan struct{}, maxProxyWaiting),
 	}
 }
@@ -198,6 +198,10 @@ func (a *acceptor) tune(c *net.TCPConn) bool {
 	c.Close()
 	return false
 }
+
+// spareFrom is the first descriptor number that is kept for other things. A
+// process that may open very few files at all keeps a quarter of them.
+func spareFrom(limit int) int { return limit - min(spareFiles, limit/4) }
 
 // maxFiles raises the soft limit of open files to the hard one and returns it.
 func maxFiles() int {

@@ -39,6 +39,7 @@ type bookHost struct {
 	addr   netip.Addr // last good answer; zero when there was none
 	next   time.Time
 	failed bool
+	idle   bool // not in the configuration any more: known, but not looked up again
 }
 
 func newAddressBook(log *slog.Logger) *addressBook {
@@ -70,11 +71,15 @@ func (b *addressBook) set(ctx context.Context, hosts []string, every time.Durati
 	b.every = every
 	old := b.hosts
 	b.hosts = map[string]*bookHost{}
-	for _, h := range hosts {
-		b.hosts[h] = &bookHost{}
-		if o := old[h]; o != nil {
-			b.hosts[h] = o
+	for name, h := range old {
+		h.idle = true // sessions from before a reload may still announce it
+		b.hosts[name] = h
+	}
+	for _, name := range hosts {
+		if b.hosts[name] == nil {
+			b.hosts[name] = &bookHost{}
 		}
+		b.hosts[name].idle = false
 	}
 	b.mu.Unlock()
 	b.refresh(ctx)
@@ -106,7 +111,9 @@ func (b *addressBook) pause() time.Duration {
 	defer b.mu.RUnlock()
 	d := time.Minute
 	for _, h := range b.hosts {
-		d = min(d, time.Until(h.next))
+		if !h.idle {
+			d = min(d, time.Until(h.next))
+		}
 	}
 	return max(d, 100*time.Millisecond)
 }
@@ -119,7 +126,7 @@ func (b *addressBook) refresh(ctx context.Context) {
 	}
 	var due []string
 	for name, h := range b.hosts {
-		if !time.Now().Before(h.next) {
+		if !h.idle && !time.Now().Before(h.next) {
 			due = append(due, name)
 		}
 	}

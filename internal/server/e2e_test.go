@@ -5,11 +5,14 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -319,4 +322,97 @@ func TestManySessions(t *testing.T) {
 	}
 	eventually(t, "all sessions to go", func() bool { st := r.s.Status(); return st.Sessions == 0 && st.PassiveInUse == 0 })
 	r.dial(0, ftp.ClientOptions{}).Quit(context.Background())
+}
+
+// TestActiveSourcePort: active data comes from the control port minus 1, as
+// port 20 belongs to 21, and Status says so.
+func TestActiveSourcePort(t *testing.T) {
+	var r *rig
+	for { // two free ports in a row
+		p := freePort(t)
+		ln, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", p-1))
+		if err != nil {
+			continue
+		}
+		ln.Close()
+		r = start(t, listenTOML("ftp", fmt.Sprintf("127.0.0.1:%d", p), `tls = "off"`))
+		break
+	}
+	_, text, _ := net.SplitHostPort(r.address(0))
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.s.Status().Listeners[0].ActiveSource; got != fmt.Sprintf("port %d", port-1) {
+		t.Errorf("Status says %q", got)
+	}
+	l := dialRaw(t, r.address(0))
+	l.expect("220")
+	l.login()
+	for range 3 { // TIME_WAIT of the one before does not matter
+		data := plainListen(t, "127.0.0.1:0")
+		p := data.Addr().(*net.TCPAddr).Port
+		l.send(fmt.Sprintf("PORT 127,0,0,1,%d,%d", p>>8, p&255))
+		l.expect("200")
+		l.send("NLST")
+		c, err := data.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.RemoteAddr().(*net.TCPAddr).Port; got != port-1 {
+			t.Errorf("data comes from port %d, want %d", got, port-1)
+		}
+		io.Copy(io.Discard, c)
+		c.Close()
+		l.expect("150")
+		l.expect("226")
+	}
+}
+
+// TestOutOfDescriptors: when not even accept gets a descriptor, the server
+// waits, says so once, and serves the client later.
+func TestOutOfDescriptors(t *testing.T) {
+	r := start(t, listenTOML("ftp", "127.0.0.1:0", `tls = "off"`))
+	addr, err := net.ResolveTCPAddr("tcp4", r.address(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "client")
+	defer f.Close()
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	restored := false
+	restore := func() {
+		if !restored {
+			restored = true
+			if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	defer restore()
+	sa := &syscall.SockaddrInet4{Port: addr.Port}
+	copy(sa.Addr[:], addr.IP.To4())
+	if err := syscall.Connect(fd, sa); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the log line", func() bool { return strings.Contains(r.logs.String(), "cannot accept connections for the moment") })
+	time.Sleep(50 * time.Millisecond) // several attempts
+	restore()
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(f, buf); err != nil || string(buf) != "220 " {
+		t.Errorf("after the shortage: %q, %v", buf, err)
+	}
+	if n := strings.Count(r.logs.String(), "cannot accept connections for the moment"); n != 1 {
+		t.Errorf("%d log lines about one shortage", n)
+	}
 }

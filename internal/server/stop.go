@@ -136,9 +136,10 @@ func (s *Server) release() error {
 func (s *Server) prune(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	pause := max(2*time.Minute, s.cfg.FTP.LoginTimeout.Std()+time.Minute)
 	kept := s.retired[:0]
 	for _, g := range s.retired {
-		if now.Sub(g.retired) < 2*time.Minute || g.backend.Connections() > 0 {
+		if now.Sub(g.retired) < pause || g.backend.Connections() > 0 {
 			kept = append(kept, g)
 		}
 	}
