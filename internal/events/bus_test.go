@@ -432,3 +432,29 @@ func TestCloseFreesWaiters(t *testing.T) {
 		}
 	})
 }
+
+// Close against publishers that are just about to send: without the wait for
+// them a send on a closed channel panics in some round.
+func TestCloseWhilePublishing(t *testing.T) {
+	for range 150 {
+		b := NewBus(Options{Sink: &sink{}, Queue: 512, Every: time.Microsecond})
+		var wg sync.WaitGroup
+		running := make(chan struct{}, 4)
+		for range cap(running) {
+			wg.Go(func() {
+				running <- struct{}{}
+				for b.Publish(context.Background(), Event{Kind: Upload}) == nil {
+				}
+			})
+		}
+		for range cap(running) {
+			<-running
+		}
+		_ = b.Close(t.Context()) // what found no room counts as lost, which is right here
+		accepted := b.Stats()
+		wg.Wait()
+		if accepted.Published != accepted.Written+accepted.Dropped {
+			t.Fatalf("events are unaccounted for: %+v", accepted)
+		}
+	}
+}
