@@ -264,6 +264,19 @@ func TestUpdateUserRefused(t *testing.T) {
 	}
 }
 
+func TestBadHomeCanStillBeDisabled(t *testing.T) {
+	r := newRig(t)
+	ctx := t.Context()
+	// As an importer or an earlier configuration may have left it.
+	if _, err := r.db.CreateUser(ctx, account.User{Name: "old", Home: r.data}); err != nil {
+		t.Fatal(err)
+	}
+	u, err := r.UpdateUser(ctx, "old", Settings{Disabled: ptr(true)})
+	if err != nil || !u.Disabled {
+		t.Errorf("%+v, %v", u, err)
+	}
+}
+
 func TestSetPassword(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()

@@ -29,7 +29,7 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (account.User, erro
 	if u.Home == "" {
 		u.Home = filepath.Join(s.data, homesDir, u.Name)
 	}
-	if err := s.check(u); err != nil {
+	if err := errors.Join(s.check(u), s.checkDirs(u)); err != nil {
 		return u, err
 	}
 	if _, err := s.store.UserByName(ctx, u.Name); err == nil {
@@ -82,11 +82,11 @@ func (s *Service) UpdateUser(ctx context.Context, name string, set Settings) (ac
 	// Directories are made before the transaction, which should not wait for a
 	// slow disk; so what the change leads to is checked first, and again inside.
 	set.apply(&now)
-	if err := s.check(now); err != nil {
-		return now, err
-	}
 	var fresh account.User
 	set.apply(&fresh)
+	if err := errors.Join(s.check(now), s.checkDirs(fresh)); err != nil {
+		return now, err
+	}
 	undo, err := s.makeDirs(fresh)
 	if err != nil {
 		return now, err
@@ -192,7 +192,7 @@ func (s *Service) setHash(ctx context.Context, u *account.User, password string)
 // would lock the user out without telling anybody.
 var protocols = []string{"ftp", "ftps", "sftp", "scp", "webdav", "web"}
 
-// check refuses what is wrong by itself or unsafe on this machine.
+// check refuses what is wrong by itself.
 func (s *Service) check(u account.User) error {
 	var bad []error
 	if err := u.Validate(); err != nil {
@@ -210,14 +210,25 @@ func (s *Service) check(u account.User) error {
 	if u.Home == "" && len(u.Groups) == 0 {
 		bad = append(bad, errors.New("the home is empty; it must be an absolute directory"))
 	}
-	bad = append(bad, s.overlap("home", u.Home))
-	for _, m := range u.Mounts {
-		bad = append(bad, s.overlap("mount "+m.Path, m.Source))
-	}
+	return invalid(bad)
+}
+
+func invalid(bad []error) error {
 	if err := errors.Join(bad...); err != nil {
 		return &fault.Error{Kind: fault.Invalid, Err: err}
 	}
 	return nil
+}
+
+// checkDirs refuses directories that overlap with the server's own. It is
+// asked about new ones only: an account whose home became a bad choice later
+// must still be open to change, above all to being disabled.
+func (s *Service) checkDirs(u account.User) error {
+	bad := []error{s.overlap("home", u.Home)}
+	for _, m := range u.Mounts {
+		bad = append(bad, s.overlap("mount "+m.Path, m.Source))
+	}
+	return invalid(bad)
 }
 
 // Directories in the data directory that may be shown to users.

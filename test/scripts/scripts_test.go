@@ -136,9 +136,14 @@ func eventually(ts *testscript.TestScript, what string, done func() bool) {
 	}
 }
 
-// ready [PORTREEVE FLAG...]: waits until the server answers "portreeve status".
-func ready(ts *testscript.TestScript, neg bool, flags []string) {
-	eventually(ts, "the server", func() bool { return ts.Exec("portreeve", append([]string{"status"}, flags...)...) == nil })
+// ready DATADIR [FLAG...]: waits until the server of that data directory
+// answers "portreeve status".
+func ready(ts *testscript.TestScript, neg bool, args []string) {
+	eventually(ts, "the control socket", func() bool {
+		_, err := os.Lstat(filepath.Join(ts.MkAbs(args[0]), "portreeve.sock"))
+		return err == nil
+	})
+	eventually(ts, "the server", func() bool { return ts.Exec("portreeve", append([]string{"status"}, args[1:]...)...) == nil })
 }
 
 // waitfor FILE REGEXP: waits until the file has a match.
