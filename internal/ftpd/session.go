@@ -28,6 +28,25 @@ type Session struct {
 	ids map[uint32]string // numbers as text: a listing repeats the same few
 }
 
+var (
+	_ ftp.Session    = (*Session)(nil)
+	_ ftp.Chmoder    = (*Session)(nil)
+	_ ftp.TimeSetter = (*Session)(nil)
+	_ ftp.Symlinker  = (*Session)(nil)
+	_ ftp.Copier     = (*Session)(nil)
+	_ ftp.Spacer     = (*Session)(nil)
+	_ ftp.Usage      = (*Session)(nil)
+
+	_ ftp.Backend     = (*Backend)(nil)
+	_ ftp.Admitter    = (*Backend)(nil)
+	_ ftp.HostChecker = (*Backend)(nil)
+
+	_ ftp.Source  = (*file)(nil)
+	_ ftp.Sink    = (*file)(nil)
+	_ ftp.OSFiler = (*file)(nil)
+	_ ftp.Meter   = (*file)(nil)
+)
+
 func newSession(b *Backend, c *ftp.Conn, s *session.Session) *Session {
 	return &Session{b: b, c: c, s: s, ids: map[uint32]string{}}
 }
