@@ -29,11 +29,17 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	bin = dir
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "portreeve"), "github.com/portreeve/portreeve/cmd/portreeve")
+	args := append([]string{"build", "-o", filepath.Join(dir, "portreeve")}, buildFlags...)
+	build := exec.Command("go", append(args, "github.com/portreeve/portreeve/cmd/portreeve")...)
 	build.Stderr = os.Stderr
 	code := 1
 	if err := build.Run(); err == nil {
 		code = m.Run()
+	}
+	if races, _ := filepath.Glob(filepath.Join(dir, "race.*")); len(races) > 0 {
+		b, _ := os.ReadFile(races[0])
+		fmt.Fprintf(os.Stderr, "the program has %d reports of data races, such as:\n%s", len(races), b)
+		code = 1
 	}
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -48,6 +54,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("LC_ALL", "C.UTF-8")
+			e.Setenv("GORACE", "log_path="+filepath.Join(bin, "race")) // a race in the background must not go unseen
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
