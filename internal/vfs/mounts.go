@@ -135,7 +135,7 @@ func (m *Mounts) Stat(ctx context.Context, name string) (Info, error) {
 // List streams the clean directory as FS.List does, with the mounts and the
 // directories on the way to one first. A storage entry of the same name is hidden by them.
 func (m *Mounts) List(ctx context.Context, name string) iter.Seq2[Info, error] {
-	kids := m.kids[name]
+	kids := m.Children(name)
 	f, rel, _ := m.Resolve(name)
 	return func(yield func(Info, error) bool) {
 		for _, k := range kids {

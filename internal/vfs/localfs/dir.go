@@ -161,8 +161,12 @@ func (f *FS) renameNew(od dir, obase string, nd dir, nbase string) error {
 	if !errors.Is(err, errors.ErrUnsupported) && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}
-	// A file system that cannot do both at once (some network and FUSE ones).
-	// The window between look and move is theirs.
+	return f.renameChecked(od, obase, nd, nbase)
+}
+
+// renameChecked is renameNew for file systems that cannot do both at once (some
+// network and FUSE ones). A file that appears between look and move is lost.
+func (f *FS) renameChecked(od dir, obase string, nd dir, nbase string) error {
 	if _, err := nd.Lstat(nbase); err == nil {
 		return syscall.EEXIST
 	}

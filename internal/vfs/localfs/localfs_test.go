@@ -3,7 +3,6 @@ package localfs
 import (
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -305,38 +304,6 @@ func TestErrorsHideTheHost(t *testing.T) {
 	}
 }
 
-func TestUmask(t *testing.T) {
-	for _, tt := range []struct {
-		o         Options
-		file, dir fs.FileMode
-	}{
-		{Options{}, 0o644, 0o755},
-		{Options{Umask: 0o027}, 0o640, 0o750},
-		{Options{Umask: NoUmask}, 0o666, 0o777},
-	} {
-		dir := t.TempDir()
-		f := open(t, dir, tt.o)
-		withUmask(t, 0o077, func() { // as a service manager sets it
-			put(t, f, "/atomic", "x", vfs.CreateOptions{})
-			put(t, f, "/visible", "x", vfs.CreateOptions{Upload: vfs.Visible})
-			put(t, f, "/resume", "x", vfs.CreateOptions{Upload: vfs.AtomicResume})
-			h, err := f.OpenFile(t.Context(), "/handle", os.O_RDWR|os.O_CREATE, 0)
-			ok(t, err)
-			ok(t, h.Close())
-			ok(t, f.Mkdir(t.Context(), "/dir", 0))
-		})
-		for name, i := range listed(t, f, "/") {
-			mode := tt.file
-			if name == "dir" {
-				mode = fs.ModeDir | tt.dir
-			}
-			if i.Mode != mode {
-				t.Errorf("umask %o: %s has mode %v, want %v", tt.o.Umask, name, i.Mode, mode)
-			}
-		}
-	}
-}
-
 func TestRelative(t *testing.T) {
 	for _, tt := range []struct{ dir, target, want string }{
 		{"/", "/a", "a"}, {"/", "/", "."}, {"/a", "/a", "."}, {"/a", "/", ".."}, {"/a/b", "/a/c", "../c"}, {"/a/b", "/a", ".."},
@@ -356,26 +323,5 @@ func TestInside(t *testing.T) {
 		if got := inside(tt.dir, tt.target); got != tt.want {
 			t.Errorf("inside(%q, %q) = %q, want %q", tt.dir, tt.target, got, tt.want)
 		}
-	}
-}
-
-func TestListKeepsGoing(t *testing.T) {
-	dir := t.TempDir()
-	f := open(t, dir, Options{})
-	long := strings.Repeat("n", 255)
-	var names []string
-	for i := range 600 { // 150 KiB of entries: several buffers
-		n := long[:250] + string(rune('a'+i/26/26%26)) + string(rune('a'+i/26%26)) + string(rune('a'+i%26))
-		names = append(names, n)
-		ok(t, os.WriteFile(filepath.Join(dir, n), nil, 0o600))
-	}
-	m := listed(t, f, "/")
-	for _, n := range names {
-		if _, is := m[n]; !is {
-			t.Fatalf("%q is not listed", n)
-		}
-	}
-	if len(m) != len(names) {
-		t.Errorf("%d entries, want %d", len(m), len(names))
 	}
 }

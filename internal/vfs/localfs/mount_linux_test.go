@@ -214,3 +214,35 @@ func TestUnprivileged(t *testing.T) {
 		t.Errorf("through a link it is %+v, %v", i, err)
 	}
 }
+
+func TestUmask(t *testing.T) {
+	for _, tt := range []struct {
+		o         Options
+		file, dir fs.FileMode
+	}{
+		{Options{}, 0o644, 0o755},
+		{Options{Umask: 0o027}, 0o640, 0o750},
+		{Options{Umask: NoUmask}, 0o666, 0o777},
+	} {
+		dir := t.TempDir()
+		f := open(t, dir, tt.o)
+		withUmask(t, 0o077, func() { // as a service manager sets it
+			put(t, f, "/atomic", "x", vfs.CreateOptions{})
+			put(t, f, "/visible", "x", vfs.CreateOptions{Upload: vfs.Visible})
+			put(t, f, "/resume", "x", vfs.CreateOptions{Upload: vfs.AtomicResume})
+			h, err := f.OpenFile(t.Context(), "/handle", os.O_RDWR|os.O_CREATE, 0)
+			ok(t, err)
+			ok(t, h.Close())
+			ok(t, f.Mkdir(t.Context(), "/dir", 0))
+		})
+		for name, i := range listed(t, f, "/") {
+			mode := tt.file
+			if name == "dir" {
+				mode = fs.ModeDir | tt.dir
+			}
+			if i.Mode != mode {
+				t.Errorf("umask %o: %s has mode %v, want %v", tt.o.Umask, name, i.Mode, mode)
+			}
+		}
+	}
+}

@@ -114,7 +114,7 @@ func TestSparse(t *testing.T) {
 	ref := make([]byte, 5*pageSize)
 	size := 0
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 2000 {
+	for range 400 {
 		switch r.IntN(8) {
 		case 0:
 			n := r.IntN(len(ref))
