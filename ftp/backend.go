@@ -140,6 +140,9 @@ type Sink interface {
 // positioned where the transfer starts. A nil file means bytes must pass through Read or Write.
 type OSFiler interface{ OSFile() *os.File }
 
+// Sizer tells the bytes a Source has left to send, -1 when it does not know.
+type Sizer interface{ Size() int64 }
+
 // Meter lets the session pace and account for bytes the engine moves itself.
 // Grant waits until some bytes may move and says how many (1 to max); its
 // error ends the transfer. Moved reports what has moved.

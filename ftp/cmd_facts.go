@@ -126,7 +126,7 @@ func (c *Conn) cmdSIZE(arg string) Reply {
 	if !info.Mode.IsRegular() {
 		return ok(550, "%s: not a plain file.", shown(arg))
 	}
-	if !c.ascii {
+	if !c.ascii || c.srv.RawASCII {
 		return ok(213, "%d", info.Size)
 	}
 	if info.Size > asciiLimit {

@@ -34,7 +34,7 @@ func (c *Conn) cmdRETR(arg string) Reply {
 		offset, limit = p.rangeStart, p.rangeEnd-p.rangeStart
 	}
 	skip := int64(0)
-	if c.ascii && offset > 0 { // markers count octets as sent (RFC 3659 section 5.1)
+	if c.ascii && !c.srv.RawASCII && offset > 0 { // markers count octets as sent (RFC 3659 section 5.1)
 		skip, offset = offset, 0
 	}
 	name := c.abs(arg)
@@ -44,7 +44,7 @@ func (c *Conn) cmdRETR(arg string) Reply {
 		return refusal(err, shown(arg))
 	}
 	t := c.newTransfer("RETR", name)
-	t.describe(src, arg, offset, limit)
+	t.describe(src, arg, limit)
 	if r, whole := t.atOnce(src); whole {
 		return r
 	}
@@ -53,12 +53,10 @@ func (c *Conn) cmdRETR(arg string) Reply {
 }
 
 // describe finds out the size and words the 150.
-func (t *transfer) describe(src Source, arg string, offset, limit int64) {
-	if s, is := src.(interface{ Size() int64 }); is {
-		if t.size = s.Size(); t.size >= 0 {
-			if t.size = max(t.size-offset, 0); limit >= 0 {
-				t.size = min(t.size, limit)
-			}
+func (t *transfer) describe(src Source, arg string, limit int64) {
+	if s, is := src.(Sizer); is {
+		if t.size = s.Size(); t.size > limit && limit >= 0 {
+			t.size = limit
 		}
 	}
 	t.mark = "Opening " + t.typeName() + " data connection for " + shown(arg)
@@ -163,7 +161,7 @@ func (c *Conn) store(verb, name, arg string, o CreateOptions) Reply {
 	if r, fine := c.dataReady(); !fine {
 		return r
 	}
-	if c.ascii && o.Offset > 0 {
+	if c.ascii && !c.srv.RawASCII && o.Offset > 0 {
 		c.data.drop()
 		return ok(504, "REST with an ASCII upload is not offered; send TYPE I first.")
 	}

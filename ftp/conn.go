@@ -94,6 +94,10 @@ func addrPort(a net.Addr) netip.AddrPort {
 // ID is a random identifier of the connection, 32 hex digits.
 func (c *Conn) ID() string { return c.id }
 
+// SetID replaces the identifier, so that the engine's log lines carry the
+// session id of the backend. It may only be called from Admitter.Connect.
+func (c *Conn) SetID(id string) { c.id = id }
+
 // RemoteAddr is the client's address (behind a PROXY header: the real client's).
 func (c *Conn) RemoteAddr() netip.AddrPort { return c.remote }
 
@@ -229,7 +233,7 @@ func (c *Conn) serve() {
 	defer c.srv.forget(c)
 	defer func() {
 		if p := recover(); p != nil {
-			cause = fmt.Errorf("ftp: panic: %v", p)
+			cause = fmt.Errorf("%w: %v", ErrPanic, p)
 			c.srv.Logger.Error("session ended by a fault in the server", "session", c.id, "remote", c.remote, "err", cause, "stack", string(debug.Stack()))
 			c.finish(Reply{Code: 421, Text: "The server met a fault of its own in this session. The administrator finds the details in the log."})
 		}

@@ -174,6 +174,11 @@ func (t *transfer) dial(d *dataConn, a *DataAttempt) *Error {
 		(errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)) {
 		nc, err = t.dialFrom(0, to) // the fixed source port is busy towards this peer
 	}
+	if errors.Is(err, syscall.EADDRNOTAVAIL) && t.ctx.Err() == nil {
+		// Behind a balancer the address that the client reached is not ours.
+		nd := net.Dialer{Timeout: c.srv.DataTimeout, KeepAlive: -1}
+		nc, err = nd.DialContext(t.ctx, "tcp", to.String())
+	}
 	if err == nil {
 		d.raw = nc
 		a.Local = addrPort(nc.LocalAddr())

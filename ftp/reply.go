@@ -38,6 +38,9 @@ var (
 	ErrPassword = errors.New("ftp: password needed")
 	// ErrNoPort is what PassivePorts returns when its range is used up.
 	ErrNoPort = errors.New("ftp: no free passive port")
+	// ErrPanic is the cause that Session.Close gets when the session met a
+	// fault of the program and was ended.
+	ErrPanic = errors.New("ftp: panic")
 	// ErrServerClosed is returned by Serve after Shutdown or Close.
 	ErrServerClosed = errors.New("ftp: server closed")
 )

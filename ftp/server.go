@@ -37,6 +37,7 @@ type Config struct {
 
 	Passive        PassivePorts             // nil: PASV and EPSV are refused
 	PassiveAddress func(c *Conn) netip.Addr // address for 227; nil or zero: the one the client reached
+	RawASCII       bool                     // TYPE A is accepted but moves bytes as they are
 	NoActive       bool                     // refuse PORT and EPRT
 	ActivePort     int                      // source port of active data connections, 0: any
 	FXP            []netip.Prefix           // networks other than the client's own that PORT and PASV peers may be in

@@ -40,7 +40,7 @@ type transfer struct {
 
 // newTransfer takes over what was agreed on for the data connection.
 func (c *Conn) newTransfer(verb, name string) *transfer {
-	return &transfer{c: c, verb: verb, name: name, ascii: c.ascii, protP: c.protP, setup: c.data.take(), started: time.Now(), size: -1}
+	return &transfer{c: c, verb: verb, name: name, ascii: c.ascii && !c.srv.RawASCII, protP: c.protP, setup: c.data.take(), started: time.Now(), size: -1}
 }
 
 // begin starts work. The reply to the command is what work returns.

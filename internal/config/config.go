@@ -61,7 +61,6 @@ type FTP struct {
 	ActiveSource ActiveSource `toml:"active_source" default:"control-1" reload:"live" doc:"Source port of active data connections: control-1 is the control port minus 1 (20, 989) where the system permits it, any lets the system choose."`
 	FXP          []Prefix     `toml:"fxp" example:"[\"192.0.2.0/24\"]" reload:"live" doc:"Networks, other than the client's own address, that PORT and EPRT may point to, for transfers between two servers. Empty is the safe choice."`
 	ASCII        bool         `toml:"ascii" default:"true" reload:"live" doc:"Whether TYPE A converts line ends. false treats it as binary, also for SIZE."`
-	UTF8         bool         `toml:"utf8" default:"true" reload:"live" doc:"Whether file names must be UTF-8. false passes other bytes through as they are."`
 	LoginTimeout Duration     `toml:"login_timeout" default:"60s" min:"1s" reload:"live" doc:"Time from the connection to a finished log-in."`
 	IdleTimeout  Duration     `toml:"idle_timeout" default:"15m" min:"1s" reload:"live" doc:"Time without a command and without a transfer before a session is closed."`
 	StallTimeout Duration     `toml:"stall_timeout" default:"2m" min:"1s" reload:"live" doc:"Time without a byte before a transfer is given up."`

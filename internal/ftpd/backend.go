@@ -76,6 +76,7 @@ func (b *Backend) Connect(ctx context.Context, c *ftp.Conn) error {
 	if err != nil {
 		return b.refuse(err, phaseGuest, "connect", "")
 	}
+	c.SetID(g.ID())
 	g.OnKick(func(reason string) { c.Close(sentence(reason)) })
 	b.mu.Lock()
 	b.guests[c] = &guest{Guest: g}
@@ -189,7 +190,7 @@ func ended(cause error) error {
 	switch {
 	case cause == nil, errors.As(cause, &fe):
 		return cause
-	case strings.HasPrefix(cause.Error(), "ftp: panic"):
+	case errors.Is(cause, ftp.ErrPanic):
 		return fault.New(fault.Internal, "session", "", cause)
 	}
 	return fault.New(fault.Canceled, "", "", cause)

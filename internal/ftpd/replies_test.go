@@ -2,6 +2,7 @@ package ftpd
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -103,7 +104,7 @@ func TestEndedClassifies(t *testing.T) {
 	}{
 		{nil, fault.None},
 		{errors.New("ftp: idle timeout"), fault.Canceled},
-		{errors.New("ftp: panic: nil map"), fault.Internal},
+		{fmt.Errorf("%w: nil map", ftp.ErrPanic), fault.Internal},
 		{&ftp.Error{Code: 426, Message: "aborted"}, fault.Canceled},
 		{syscall.ENOSPC, fault.Canceled}, // of the control connection; a storage wraps it
 		{fault.Text(fault.Stopping, "stopping"), fault.Stopping},

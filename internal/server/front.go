@@ -117,7 +117,7 @@ func (s *Server) plan(cfg *config.Config, l *config.Listen, so *socket, tc *tls.
 		Binding: binding(l.DataSession), LooseClose: !l.StrictClose, AllowCCC: l.AllowCCC,
 		Passive:        pool,
 		PassiveAddress: func(c *ftp.Conn) netip.Addr { return an.choose(c.RemoteAddr().Addr()) },
-		NoActive:       !cfg.FTP.Active, ActivePort: src.port, FXP: prefixes(cfg.FTP.FXP),
+		NoActive:       !cfg.FTP.Active, RawASCII: !cfg.FTP.ASCII, ActivePort: src.port, FXP: prefixes(cfg.FTP.FXP),
 		LoginTimeout: cfg.FTP.LoginTimeout.Std(), IdleTimeout: cfg.FTP.IdleTimeout.Std(),
 		StallTimeout: cfg.FTP.StallTimeout.Std(), DataTimeout: cfg.FTP.DataTimeout.Std(),
 		MaxLine: cfg.FTP.MaxLine, ListDepth: cfg.FTP.ListDepth, ListEntries: cfg.FTP.ListEntries,

@@ -138,12 +138,6 @@ func planWarnings(cfg *config.Config) []string {
 			out = append(out, fmt.Sprintf("%s: %s; %s", c.Subject, c.Cause, c.Cure))
 		}
 	}
-	if !cfg.FTP.ASCII {
-		out = append(out, "ftp.ascii: this version always converts line ends in TYPE A; the setting has no effect")
-	}
-	if !cfg.FTP.UTF8 {
-		out = append(out, "ftp.utf8: this version always takes file names as UTF-8; the setting has no effect")
-	}
 	for _, w := range cfg.Warnings() {
 		out = append(out, w.Error())
 	}
