@@ -45,7 +45,7 @@ type Listen struct {
 	ClientCert     Demand     `toml:"client_cert" default:"off" reload:"live" doc:"Client certificates. With tls.client_ca they must be issued by it."`
 	CertLogin      bool       `toml:"cert_login" default:"false" reload:"live" doc:"Whether a client certificate that belongs to an account logs in without a password."`
 	AllowCCC       bool       `toml:"allow_ccc" default:"false" reload:"live" doc:"Whether a client may end the protection of the command channel after log-in (CCC), which some firewalls with an FTP helper need."`
-	StrictClose    bool       `toml:"strict_close" default:"false" reload:"live" doc:"Whether a protected upload must end with the TLS close message. false waits for it but accepts its absence, as several common clients never send it; true reports such an upload as failed, since it may have been cut short."`
+	StrictClose    bool       `toml:"strict_close" default:"true" reload:"live" doc:"Whether a protected upload must end with the TLS close message. true reports one without it as failed and does not store it, since it may have been cut short. false accepts it, for old clients that never send the message."`
 	Hosts          []string   `toml:"hosts" example:"[\"ftp.example.org\"]" reload:"live" doc:"Names accepted by the HOST command and by TLS server name; *.example.org covers one label. Empty accepts any."`
 	Proxy          []Prefix   `toml:"proxy" example:"[\"10.0.0.2\"]" reload:"live" doc:"Networks of load balancers that send a PROXY header, which is then demanded from them. From anybody else such a header is refused."`
 	PassivePorts   *PortRange `toml:"passive_ports" example:"\"51000-51099\"" reload:"live" derived:"ftp.passive.ports" doc:"Own range of passive ports for this listener."`
