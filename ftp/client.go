@@ -95,9 +95,7 @@ type Client struct {
 	session   sessionCache
 	protected bool // PROT P is in force
 	noEPSV    bool
-	epsvAll   bool
 	typ       string // the last TYPE that was accepted
-	user      string
 	features  Features
 	banner    Reply
 	lastData  DataInfo

@@ -72,7 +72,6 @@ func (c *Client) Login(ctx context.Context, user, password string) error {
 	if r.Code/100 != 2 { // 332: an account is needed too
 		return &Error{Code: r.Code, Message: r.Text}
 	}
-	c.user = user
 	if err := c.secure(ctx); err != nil {
 		return err
 	}
