@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -22,17 +24,33 @@ func (db *DB) Append(ctx context.Context, es []events.Event) error {
 		return nil
 	}
 	return db.update(ctx, "store events", func(q tx) error {
+		head, err := mark(ctx, q, headFact)
+		if err != nil {
+			return err
+		}
 		for i := range es {
-			e := &es[i]
-			_, err := q.ExecContext(ctx, `INSERT INTO events (`+eventColumns+`) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)`,
-				micros(e.Time), string(e.Kind), plain(e.Node), plain(e.Session), plain(e.Protocol), plain(e.Listener), plain(e.User), plain(e.Remote),
-				plain(e.Path), plain(e.Target), e.Bytes, int64(e.Took), events.ResultOf(e.Fault), plain(e.Detail))
+			e := stored(es[i])
+			head.ID++
+			head.Hash = link(head.Hash, head.ID, &e)
+			_, err := q.ExecContext(ctx, `INSERT INTO events (id, `+eventColumns+`, hash) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)`,
+				head.ID, micros(e.Time), string(e.Kind), e.Node, e.Session, e.Protocol, e.Listener, e.User, e.Remote,
+				e.Path, e.Target, e.Bytes, int64(e.Took), e.Result, e.Detail, head.Hash)
 			if err != nil {
 				return err
 			}
 		}
-		return nil
+		return setMark(ctx, q, headFact, head)
 	})
+}
+
+// scanEvent reads a row of id, eventColumns and what more asks for.
+func scanEvent(row scanner, e *events.Event, more ...any) error {
+	var at, took int64
+	var kind string
+	err := row.Scan(append([]any{&e.ID, &at, &kind, &e.Node, &e.Session, &e.Protocol, &e.Listener, &e.User, &e.Remote, &e.Path, &e.Target,
+		&e.Bytes, &took, &e.Result, &e.Detail}, more...)...)
+	e.Time, e.Kind, e.Took, e.Fault = unmicros(at), events.Kind(kind), time.Duration(took), faultOf(e.Result)
+	return err
 }
 
 // plain makes any octets storable as text.
@@ -86,14 +104,9 @@ func (db *DB) ListEvents(ctx context.Context, f EventFilter) (es []events.Event,
 		defer rows.Close()
 		for rows.Next() {
 			var e events.Event
-			var at, took int64
-			var kind string
-			err := rows.Scan(&e.ID, &at, &kind, &e.Node, &e.Session, &e.Protocol, &e.Listener, &e.User, &e.Remote, &e.Path, &e.Target,
-				&e.Bytes, &took, &e.Result, &e.Detail)
-			if err != nil {
+			if err := scanEvent(rows, &e); err != nil {
 				return err
 			}
-			e.Time, e.Kind, e.Took, e.Fault = unmicros(at), events.Kind(kind), time.Duration(took), faultOf(e.Result)
 			es = append(es, e)
 		}
 		return rows.Err()
@@ -172,17 +185,36 @@ func faultOf(result string) fault.Kind {
 // pruneStep keeps the writer free between the steps of a large prune.
 const pruneStep = 5000
 
-// PruneEvents removes the events before a time and returns how many.
+// PruneEvents removes the oldest events, up to the first one that is not from
+// before that time, and returns how many. The chain then begins after them.
+// Only whole beginnings go: an event with a wrong early time stays until those
+// in front of it may go.
 func (db *DB) PruneEvents(ctx context.Context, before time.Time) (removed int64, err error) {
 	for {
 		var n int64
 		err := db.update(ctx, "prune events", func(q tx) error {
-			res, err := q.ExecContext(ctx, `DELETE FROM events WHERE id IN (SELECT id FROM events WHERE time < $1 ORDER BY time LIMIT $2)`, micros(before), pruneStep)
+			var last Mark
+			err := q.QueryRowContext(ctx, `SELECT id, hash FROM (SELECT id, hash, time FROM events ORDER BY id LIMIT $2)
+				WHERE id < (SELECT coalesce(min(id), 9223372036854775807) FROM events WHERE time >= $1) ORDER BY id DESC LIMIT 1`,
+				micros(before), pruneStep).Scan(&last.ID, &last.Hash)
+			if errors.Is(err, sql.ErrNoRows) {
+				return nil
+			}
 			if err != nil {
 				return err
 			}
-			n, err = res.RowsAffected()
-			return err
+			res, err := q.ExecContext(ctx, `DELETE FROM events WHERE id <= $1`, last.ID)
+			if err != nil {
+				return err
+			}
+			if n, err = res.RowsAffected(); err != nil {
+				return err
+			}
+			old, err := mark(ctx, q, anchorFact)
+			if err != nil || old.ID >= last.ID { // they were older than the chain
+				return err
+			}
+			return setMark(ctx, q, anchorFact, last)
 		})
 		removed += n
 		if err != nil || n < pruneStep {
