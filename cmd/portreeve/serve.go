@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -80,14 +81,22 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, opt server.Options)
 	return s.Run(ctx)
 }
 
+// sameStop is how close two signals must be to count as one: timeout(1) and
+// some supervisors signal the process and then its group.
+const sameStop = time.Second
+
 func (a *app) onSignals(ctx context.Context, s *server.Server, signals <-chan os.Signal) {
+	var stopped time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case sig := <-signals:
 			if sig != syscall.SIGHUP {
-				s.Stop("signal " + sig.String())
+				if time.Since(stopped) > sameStop {
+					stopped = time.Now()
+					s.Stop("signal " + sig.String())
+				}
 				continue
 			}
 			if _, err := s.Reload(ctx); err != nil && !errors.Is(err, context.Canceled) {

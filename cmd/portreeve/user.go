@@ -58,7 +58,7 @@ func (a *app) userAdd() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: "add NAME", Short: "Make an account", Args: args("NAME"),
 		Example: `  portreeve user add ann --home /srv/ann --generate
-  echo secret | portreeve user add bob --home /srv/bob --password-stdin --rule /in=ro
+  portreeve user add bob --home /srv/bob --rule /in=ro --password-stdin <password.txt
   portreeve user add feed --home /srv/feed --no-password --certificate feed.pem`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			s, err := flags.settings(cmd)
