@@ -313,6 +313,12 @@ func (f *fakeMapper) Unmap(context.Context, Mapping) error {
 	return nil
 }
 
+func (f *fakeMapper) count() (maps, unmaps int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.maps, f.unmaps
+}
+
 func TestKeeper(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeMapper{addr: ip("198.51.100.20"), granted: 10 * time.Minute}
@@ -322,13 +328,13 @@ func TestKeeper(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- k.Run(ctx) }()
 		synctest.Wait()
-		if f.maps != 2 || len(events) != 2 || events[0].Kind != Mapped {
-			t.Fatalf("%d requests, events %+v", f.maps, events)
+		if n, _ := f.count(); n != 2 || len(events) != 2 || events[0].Kind != Mapped {
+			t.Fatalf("%d requests, events %+v", n, events)
 		}
 		time.Sleep(5*time.Minute + time.Second) // half the life that was granted, not that asked for
 		synctest.Wait()
-		if f.maps != 4 || len(events) != 2 {
-			t.Errorf("after half the life: %d requests, %d events", f.maps, len(events))
+		if n, _ := f.count(); n != 4 || len(events) != 2 {
+			t.Errorf("after half the life: %d requests, %d events", n, len(events))
 		}
 		f.mu.Lock()
 		f.offset = 5
@@ -356,8 +362,8 @@ func TestKeeper(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if f.unmaps != 2 || events[len(events)-1].Kind != Removed {
-			t.Errorf("%d removals, last event %+v", f.unmaps, events[len(events)-1])
+		if _, n := f.count(); n != 2 || events[len(events)-1].Kind != Removed {
+			t.Errorf("%d removals, last event %+v", n, events[len(events)-1])
 		}
 	})
 	if err := (&Keeper{Mapper: &fakeMapper{}, Ports: make([]uint16, MaxMappings+1)}).Run(t.Context()); err == nil {
