@@ -9,9 +9,6 @@ import (
 // goroutine. It fits into an empty socket buffer, so nothing waits.
 const atOnceBelow = 64 << 10
 
-// atOnceWait is how long the session goroutine waits for a peer that is just connecting.
-const atOnceWait = time.Millisecond
-
 // atOnce sends a small plain file without a goroutine of its own: the peer has
 // connected, the kernel takes the whole file without blocking, and 150 and 226
 // go out in one write. Where any of this does not hold it reports false, and
@@ -19,13 +16,13 @@ const atOnceWait = time.Millisecond
 func (t *transfer) atOnce(src Source) (Reply, bool) {
 	c := t.c
 	q, is := t.setup.lease.(interface {
-		TryAccept(wait time.Duration) (net.Conn, error)
+		TryAccept() (net.Conn, error) // a connection that has come already, or nil
 	})
 	if !is || t.protP || t.ascii || t.size < 0 || t.size > atOnceBelow {
 		return Reply{}, false
 	}
-	nc, err := q.TryAccept(atOnceWait)
-	if err != nil {
+	nc, err := q.TryAccept()
+	if err != nil || nc == nil {
 		return Reply{}, false
 	}
 	if _, tcp := nc.(*net.TCPConn); !tcp || !c.isPeer(nc) {

@@ -40,10 +40,13 @@ func (l *lease) Accept(ctx context.Context) (net.Conn, error) {
 	return l.accept(ctx, deadline)
 }
 
-// TryAccept returns a connection that has arrived already, or arrives within
-// wait; otherwise an error. It serves callers that must not block.
-func (l *lease) TryAccept(wait time.Duration) (net.Conn, error) {
-	return l.accept(nil, time.Now().Add(wait))
+// TryAccept returns a connection that waits in the queue already, or nil. It
+// never waits and sets no timer, which would wake the scheduler.
+func (l *lease) TryAccept() (net.Conn, error) {
+	if !waiting(l.entry.ln) {
+		return nil, nil
+	}
+	return l.accept(nil, time.Time{}) // what is in the queue stays there until it is taken
 }
 
 // accept is Accept; without ctx only the deadline and Release end it.

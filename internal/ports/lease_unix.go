@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // drain closes the connections that queued up while the listener was not
@@ -39,6 +41,21 @@ func drain(ln *net.TCPListener) (int, error) {
 		}
 	})
 	return n, errors.Join(err, bad)
+}
+
+// waiting reports whether a connection is in the listener's queue.
+func waiting(ln *net.TCPListener) bool {
+	rc, err := ln.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ready := false
+	err = rc.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		ready = err == nil && n == 1 && p[0].Revents == unix.POLLIN
+	})
+	return err == nil && ready
 }
 
 // shrinkBacklog replaces the backlog net has chosen (the system's maximum).
