@@ -30,6 +30,15 @@ type Options struct {
 	AskTime time.Duration     // a hook's deadline, all hooks of one Ask together [10 s]
 	Durable func(k Kind) bool // kinds that are kept [all but Listing]
 	Logger  *slog.Logger      // tells of a sink that fails and recovers [none]
+
+	// Required makes Publish wait until durable events are kept, and fail when
+	// they are not within Wait [5 s then]. What was reported as done is then in
+	// the sink even after a crash. Publishers that wait together share one
+	// Append, so the cost is one transaction of delay and not one each.
+	Required bool
+	// Observe is called for every event within Publish, for counters. It must
+	// be quick and must not publish.
+	Observe func(e Event)
 }
 
 // Stats are counters of a Bus since it was made.
@@ -47,7 +56,7 @@ type Hook func(ctx context.Context, e Event) error
 // Bus hands events out. Create it with NewBus. All methods may be called concurrently.
 type Bus struct {
 	o       Options
-	queue   chan Event
+	queue   chan entry
 	done    chan struct{}      // closed when the writer has ended
 	ctx     context.Context    // of the writer's Append calls
 	cancel  context.CancelFunc // ends them
@@ -61,6 +70,14 @@ type Bus struct {
 	hooks   []*hook         // likewise
 
 	published, written, dropped, failures atomic.Uint64
+	failing                               atomic.Bool // the sink did not take the last batch
+	stored                                atomic.Pointer[chan struct{}]
+}
+
+// entry is an event on its way to the sink; kept is told when it has arrived.
+type entry struct {
+	e    Event
+	kept chan<- error // nil: nobody waits
 }
 
 type hook struct {
@@ -85,6 +102,9 @@ func NewBus(o Options) *Bus {
 	def(&o.Queue, 8192)
 	def(&o.Batch, 256)
 	defTime(&o.Every, 100*time.Millisecond)
+	if o.Required {
+		defTime(&o.Wait, 5*time.Second)
+	}
 	defTime(&o.Wait, 250*time.Millisecond)
 	defTime(&o.AskTime, 10*time.Second)
 	if o.Durable == nil {
@@ -93,8 +113,10 @@ func NewBus(o Options) *Bus {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &Bus{o: o, queue: make(chan Event, o.Queue), done: make(chan struct{}), closing: make(chan struct{})}
+	b := &Bus{o: o, queue: make(chan entry, o.Queue), done: make(chan struct{}), closing: make(chan struct{})}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
+	next := make(chan struct{})
+	b.stored.Store(&next)
 	if o.Sink == nil {
 		close(b.done)
 		return b
@@ -120,32 +142,68 @@ func (b *Bus) Publish(ctx context.Context, e Event) error {
 	b.mu.RUnlock()
 	defer b.senders.Done()
 	b.published.Add(1)
+	if b.o.Observe != nil {
+		b.o.Observe(e)
+	}
 	for _, s := range subs {
 		s.offer(e)
 	}
 	if b.o.Sink == nil || !b.o.Durable(e.Kind) {
 		return nil
 	}
+	if !b.o.Required {
+		return b.enqueue(ctx, entry{e: e})
+	}
+	kept := make(chan error, 1)
+	if err := b.enqueue(ctx, entry{e, kept}); err != nil {
+		return err
+	}
+	t := time.NewTimer(b.o.Wait)
+	defer t.Stop()
 	select {
-	case b.queue <- e:
+	case err := <-kept:
+		return err
+	case <-t.C: // it stays queued and may still be kept
+		return fault.New(fault.Unavailable, "publish event "+string(e.Kind), "", fmt.Errorf("it was not stored within %v", b.o.Wait))
+	}
+}
+
+// enqueue waits for room in the queue, not for the sink.
+func (b *Bus) enqueue(ctx context.Context, en entry) error {
+	op := "publish event " + string(en.e.Kind)
+	select {
+	case b.queue <- en:
 		return nil
 	default:
 	}
 	t := time.NewTimer(b.o.Wait)
 	defer t.Stop()
 	select {
-	case b.queue <- e:
+	case b.queue <- en:
 		return nil
 	case <-ctx.Done():
 		b.dropped.Add(1)
-		return fault.New(fault.Canceled, "publish event "+string(e.Kind), "", context.Cause(ctx))
+		return fault.New(fault.Canceled, op, "", context.Cause(ctx))
 	case <-b.closing:
 		b.dropped.Add(1)
-		return fault.New(fault.Stopping, "publish event "+string(e.Kind), "", nil)
+		return fault.New(fault.Stopping, op, "", nil)
 	case <-t.C:
 		b.dropped.Add(1)
-		return fault.New(fault.Unavailable, "publish event "+string(e.Kind), "", fmt.Errorf("%d events wait to be stored; this one is lost", b.o.Queue))
+		return fault.New(fault.Unavailable, op, "", fmt.Errorf("%d events wait to be stored; this one is lost", b.o.Queue))
 	}
+}
+
+// Stored returns a channel that is closed when the sink has kept something new.
+func (b *Bus) Stored() <-chan struct{} { return *b.stored.Load() }
+
+// Ready tells whether events can be kept now. When they are Required and the
+// sink fails it is fault.Unavailable: nothing that would have to be recorded
+// should begin.
+func (b *Bus) Ready() error {
+	if b.o.Required && b.failing.Load() {
+		return fault.Text(fault.Unavailable, "the audit trail cannot be written, and the server is set to do nothing without it; try again later")
+	}
+	return nil
 }
 
 func (b *Bus) complete(e Event) Event {
@@ -291,9 +349,9 @@ func (b *Bus) shut() {
 // write is the one goroutine that calls the sink.
 func (b *Bus) write() {
 	defer close(b.done)
-	batch := make([]Event, 0, b.o.Batch)
-	for e := range b.queue {
-		batch = append(batch[:0], e)
+	batch := make([]entry, 0, b.o.Batch)
+	for en := range b.queue {
+		batch = append(batch[:0], en)
 		open := b.fill(&batch)
 		b.store(batch)
 		clear(batch)
@@ -304,16 +362,19 @@ func (b *Bus) write() {
 }
 
 // fill collects company for the first event of a batch; false when the queue is closed.
-func (b *Bus) fill(batch *[]Event) bool {
+func (b *Bus) fill(batch *[]entry) bool {
 	t := time.NewTimer(b.o.Every)
 	defer t.Stop()
 	for len(*batch) < b.o.Batch {
+		if (*batch)[len(*batch)-1].kept != nil && len(b.queue) == 0 {
+			return true // somebody waits; those who come meanwhile share the next batch
+		}
 		select {
-		case e, ok := <-b.queue:
+		case en, ok := <-b.queue:
 			if !ok {
 				return false
 			}
-			*batch = append(*batch, e)
+			*batch = append(*batch, en)
 		case <-t.C:
 			return true
 		}
@@ -323,18 +384,35 @@ func (b *Bus) fill(batch *[]Event) bool {
 
 // store tries until the sink takes the batch. While it fails the queue fills,
 // and Publish begins to count drops; after Close it gives up with the context.
-func (b *Bus) store(batch []Event) {
+func (b *Bus) store(entries []entry) {
+	batch := make([]Event, len(entries))
+	for i := range entries {
+		batch[i] = entries[i].e
+	}
+	err := b.keep(batch)
+	for _, en := range entries {
+		if en.kept != nil {
+			en.kept <- err // has room for one
+		}
+	}
+}
+
+func (b *Bus) keep(batch []Event) error {
 	pause := 50 * time.Millisecond
 	failed := false
 	for {
 		err := b.o.Sink.Append(b.ctx, batch)
 		if err == nil {
+			b.failing.Store(false)
 			b.written.Add(uint64(len(batch)))
+			next := make(chan struct{})
+			close(*b.stored.Swap(&next))
 			if failed {
 				b.o.Logger.Info("events are stored again", "dropped", b.dropped.Load())
 			}
-			return
+			return nil
 		}
+		b.failing.Store(true)
 		b.failures.Add(1)
 		if !failed {
 			failed = true
@@ -343,7 +421,7 @@ func (b *Bus) store(batch []Event) {
 		if fault.KindOf(err) == fault.Invalid {
 			// Trying the same rows again cannot help; do not let them block all others.
 			b.dropped.Add(uint64(len(batch)))
-			return
+			return err
 		}
 		t := time.NewTimer(pause)
 		select {
@@ -351,7 +429,7 @@ func (b *Bus) store(batch []Event) {
 		case <-b.ctx.Done():
 			t.Stop()
 			b.dropped.Add(uint64(len(batch)))
-			return
+			return err
 		}
 		pause = min(pause*2, 5*time.Second)
 	}

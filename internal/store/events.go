@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -221,4 +222,31 @@ func (db *DB) PruneEvents(ctx context.Context, before time.Time) (removed int64,
 			return removed, err
 		}
 	}
+}
+
+// EventsAfter returns the events with larger numbers, oldest first.
+func (db *DB) EventsAfter(ctx context.Context, id int64, limit int) ([]events.Event, error) {
+	return db.ListEvents(ctx, EventFilter{After: max(id, 0), Oldest: true, Limit: limit})
+}
+
+const cursorFact = "events.cursor."
+
+// Cursor returns the last event a reader has dealt with. See events.Trail.
+func (db *DB) Cursor(ctx context.Context, reader string) (id int64, ok bool, err error) {
+	v, err := db.Meta(ctx, cursorFact+reader)
+	if fault.KindOf(err) == fault.NotExist {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	if id, err = strconv.ParseInt(v, 10, 64); err != nil {
+		return 0, false, fault.New(fault.Unavailable, "read cursor "+reader, "", err)
+	}
+	return id, true, nil
+}
+
+// SetCursor keeps how far a reader has come.
+func (db *DB) SetCursor(ctx context.Context, reader string, id int64) error {
+	return db.SetMeta(ctx, cursorFact+reader, strconv.FormatInt(id, 10))
 }

@@ -29,7 +29,7 @@ type dialect struct {
 	name      string // directory under migrations
 	driver    string // of database/sql
 	goose     goose.Dialect
-	dsn       func(path string, write bool) string
+	dsn       func(path string, write, synced bool) string
 	recognise func(ctx context.Context, db *DB) error                // refuse what is not ours
 	version   func(ctx context.Context, pool *sql.DB) (int64, error) // of the schema, 0 when empty
 	check     func(ctx context.Context, db *DB) error                // for damage, everything
@@ -45,7 +45,7 @@ var sqliteDialect = dialect{
 	classify: sqliteClassify,
 }
 
-func sqliteDSN(path string, write bool) string {
+func sqliteDSN(path string, write, synced bool) string {
 	q := url.Values{"_pragma": {"busy_timeout(5000)", "foreign_keys(1)", "synchronous(NORMAL)"}}
 	if path == memory {
 		q.Set("_txlock", "immediate")
@@ -56,6 +56,9 @@ func sqliteDSN(path string, write bool) string {
 		// at once, without waiting, when another process wrote in between.
 		q.Set("_txlock", "immediate")
 		q["_pragma"] = append(q["_pragma"], "journal_mode(WAL)", "journal_size_limit(67108864)")
+		if synced {
+			q["_pragma"] = append(q["_pragma"], "synchronous(FULL)")
+		}
 	} else {
 		q["_pragma"] = append(q["_pragma"], "query_only(1)")
 	}

@@ -38,6 +38,7 @@ var migrations embed.FS
 type DB struct {
 	path    string
 	dialect *dialect
+	synced  bool
 	write   *sql.DB // one connection; its transactions take the write lock at once
 	read    *sql.DB // several connections that cannot write; the same as write in memory
 }
@@ -47,9 +48,12 @@ type DB struct {
 // ":memory:" is a private database that lives until Close. A database that is
 // damaged, of another program, or written by a newer Portreeve is refused with
 // fault.Unavailable and left as it is.
-func Open(ctx context.Context, path string) (*DB, error) {
+func Open(ctx context.Context, path string, options ...Option) (*DB, error) {
 	d := &sqliteDialect
 	db := &DB{path: path, dialect: d}
+	for _, o := range options {
+		o(db)
+	}
 	if path != memory {
 		abs, err := filepath.Abs(path)
 		if err != nil {
@@ -67,16 +71,25 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	return db, nil
 }
 
+// Option changes how Open works.
+type Option func(*DB)
+
+// Synced makes every transaction reach the disk before it counts as done. Then
+// not even a power failure takes back what was stored; without, the last
+// moments before one may be lost, while a crash of the program loses nothing
+// either way. It costs an fsync for each transaction.
+func Synced() Option { return func(db *DB) { db.synced = true } }
+
 func (db *DB) open(ctx context.Context) (err error) {
 	op := "open database " + db.path
-	if db.write, err = sql.Open(db.dialect.driver, db.dialect.dsn(db.path, true)); err != nil {
+	if db.write, err = sql.Open(db.dialect.driver, db.dialect.dsn(db.path, true, db.synced)); err != nil {
 		return db.fail(op, err)
 	}
 	db.write.SetMaxOpenConns(1)
 	if db.path == memory {
 		db.read = db.write
 	} else {
-		if db.read, err = sql.Open(db.dialect.driver, db.dialect.dsn(db.path, false)); err != nil {
+		if db.read, err = sql.Open(db.dialect.driver, db.dialect.dsn(db.path, false, false)); err != nil {
 			return db.fail(op, err)
 		}
 		db.read.SetMaxOpenConns(readers)
