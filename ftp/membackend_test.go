@@ -492,6 +492,11 @@ func (s *memSession) Usage(context.Context) (usedBytes, maxBytes, usedFiles, max
 	return s.b.used(), s.b.Quota, usedFiles, 0, nil
 }
 
+// Diagnose tells where the client comes from, which is all this backend keeps.
+func (s *memSession) Diagnose(_ context.Context, c *Conn) ([]string, error) {
+	return []string{"You come from " + c.RemoteAddr().String()}, nil
+}
+
 var (
 	_ Backend     = (*memBackend)(nil)
 	_ Admitter    = (*memBackend)(nil)
