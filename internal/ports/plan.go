@@ -251,14 +251,12 @@ func externals(cfg *config.Config, l *config.Listen, host HostFacts, r PortRange
 		add(nil, a.String(), "listener, this machine only")
 		return out
 	}
-	if l.PassiveAddress == "" {
-		for _, rule := range cfg.FTP.Passive.Rules {
-			var nets []netip.Prefix
-			for _, n := range rule.Networks {
-				nets = append(nets, n.Prefix)
-			}
-			add(nets, rule.Address, "ftp.passive.rule")
+	for _, rule := range cfg.FTP.Passive.Rules {
+		var nets []netip.Prefix
+		for _, n := range rule.Networks {
+			nets = append(nets, n.Prefix)
 		}
+		add(nets, rule.Address, "ftp.passive.rule")
 	}
 	addr, source := l.PassiveAddress, "passive_address of the listener"
 	if addr == "" {
