@@ -26,6 +26,7 @@ func (c *Config) finish(earlier Errors) Errors {
 	k.ftp()
 	k.tls()
 	k.rest()
+	k.audit()
 	if len(earlier)+len(k.errs) == 0 {
 		k.warn()
 	}
@@ -490,6 +491,9 @@ func (k *checker) warn() {
 		if p.Bits() == 0 {
 			k.warning("ftp.fxp", "%s lets users aim this server's connections at any host; name the other servers alone", p)
 		}
+	}
+	if ap, err := netip.ParseAddrPort(c.Metrics.Address); err == nil && !ap.Addr().IsLoopback() {
+		k.warning("metrics.address", "everybody who reaches %s can read the counters; 127.0.0.1 is safe", ap)
 	}
 	c.src.warnings.sort()
 }

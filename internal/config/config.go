@@ -29,6 +29,8 @@ type Config struct {
 	Upload    Upload    `toml:"upload" doc:"How uploads are stored."`
 	Anonymous Anonymous `toml:"anonymous" doc:"Log-in without an account, as \"anonymous\" or \"ftp\"."`
 	Log       Log       `toml:"log" doc:"The server's own log. Transfers are also kept in the database."`
+	Audit     Audit     `toml:"audit" doc:"The trail of log-ins, transfers and changes. It is kept in the database, as a chain that shows every later change (portreeve event verify)."`
+	Metrics   Metrics   `toml:"metrics" doc:"Counters for Prometheus."`
 	Admin     Admin     `toml:"admin" doc:"The control socket of the command line."`
 
 	src source
@@ -105,6 +107,10 @@ type Limits struct {
 	MaxConnections int      `toml:"max_connections" default:"10000" min:"0" reload:"live" doc:"Control connections at the same time; 0 is no limit."`
 	PerAddress     int      `toml:"per_address" default:"100" min:"0" reload:"live" doc:"Control connections at the same time from one IPv4 address or IPv6 /64; 0 is no limit."`
 	PerUser        int      `toml:"per_user" default:"0" min:"0" reload:"live" doc:"Sessions at the same time of one account; 0 is no limit."`
+	HalfOpen       int      `toml:"half_open" default:"20" min:"0" reload:"live" doc:"Connections at the same time from one address that have not logged in; 0 is no limit."`
+	MaxHalfOpen    int      `toml:"max_half_open" default:"1000" min:"0" reload:"live" doc:"Connections at the same time, from all addresses, that have not logged in. From 70 percent of it on new ones are turned away at random, more the fuller it gets, so that a flood cannot keep everybody out; 0 is no limit."`
+	Allow          []Prefix `toml:"allow" example:"[\"192.0.2.0/24\"]" reload:"live" doc:"Networks that may connect at all. Empty is every network."`
+	Deny           []Prefix `toml:"deny" example:"[\"198.51.100.0/24\"]" reload:"live" doc:"Networks whose connections are dropped, also when allow lists them."`
 	LoginFailures  int      `toml:"login_failures" default:"10" min:"0" reload:"live" doc:"Failed log-ins from one address within login_window before it is banned; 0 never bans."`
 	LoginWindow    Duration `toml:"login_window" default:"10m" min:"1s" reload:"live" doc:"Time after which a failed log-in is forgotten."`
 	BanTime        Duration `toml:"ban_time" default:"15m" min:"1s" reload:"live" doc:"How long an address stays banned."`
@@ -133,6 +139,27 @@ type Log struct {
 	Level  LogLevel  `toml:"level" default:"info" reload:"live" doc:"Least important message that is written; debug shows the protocol lines, without passwords."`
 	Format LogFormat `toml:"format" default:"text" reload:"restart" doc:"text for people, json for programs."`
 	File   string    `toml:"file" default:"" example:"\"/var/log/portreeve.log\"" path:"new" reload:"restart" doc:"File to write to. Empty writes to standard error."`
+}
+
+// Audit is [audit].
+type Audit struct {
+	Required bool        `toml:"required" default:"false" reload:"restart" doc:"Whether a log-in, transfer or change is reported as done only when its event is on the disk, and refused while events cannot be stored. It costs a disk write for each, shared by those that happen together. false keeps events within a tenth of a second, which a crash may lose."`
+	Keep     Duration    `toml:"keep" default:"0s" reload:"live" doc:"How long events are kept; 0s is for ever."`
+	Files    []AuditFile `toml:"file" doc:"Files that events are also written to, each at least once, even after a crash."`
+}
+
+// AuditFile is one [[audit.file]].
+type AuditFile struct {
+	Path    string      `toml:"path" example:"\"/var/log/portreeve/xferlog\"" path:"new" reload:"restart" required:"true" doc:"The file. It may be moved away while the server runs, as logrotate does."`
+	Format  AuditFormat `toml:"format" default:"json" reload:"restart" doc:"json and text hold every event, w3c too, in the W3C extended log format; xferlog holds uploads, downloads and deletions as wu-ftpd wrote them."`
+	MaxSize Size        `toml:"max_size" default:"100MB" reload:"restart" doc:"Size at which a new file is begun; 0 is never."`
+	MaxAge  Duration    `toml:"max_age" default:"0s" reload:"restart" doc:"Age at which a new file is begun; 0s is never."`
+	Keep    int         `toml:"keep" default:"10" min:"0" max:"10000" reload:"restart" doc:"How many old files are kept, as path.1, path.2 and so on."`
+}
+
+// Metrics is [metrics].
+type Metrics struct {
+	Address string `toml:"address" default:"" example:"\"127.0.0.1:9121\"" reload:"restart" doc:"IP address and port of an HTTP page /metrics in Prometheus's format. It has no log-in of its own, so use a loopback address. Empty is no such page."`
 }
 
 // Admin is [admin].

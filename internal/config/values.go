@@ -108,13 +108,17 @@ type LogLevel string
 // LogFormat is text or json.
 type LogFormat string
 
+// AuditFormat is json, text, xferlog or w3c.
+type AuditFormat string
+
 // chooser is a value that is one of a few words.
 type chooser interface{ choices() []string }
 
-func (Protocol) choices() []string { return []string{"ftp", "ftps", "sftp"} }
-func (Policy) choices() []string   { return []string{"off", "offered", "required"} }
-func (Binding) choices() []string  { return []string{"off", "prefer", "require"} }
-func (Demand) choices() []string   { return []string{"off", "optional", "required"} }
+func (AuditFormat) choices() []string { return []string{"json", "text", "xferlog", "w3c"} }
+func (Protocol) choices() []string    { return []string{"ftp", "ftps", "sftp"} }
+func (Policy) choices() []string      { return []string{"off", "offered", "required"} }
+func (Binding) choices() []string     { return []string{"off", "prefer", "require"} }
+func (Demand) choices() []string      { return []string{"off", "optional", "required"} }
 func (ActiveSource) choices() []string {
 	return []string{"control-1", "any"}
 }
