@@ -48,7 +48,7 @@ type Credentials struct {
 // command reader and one transfer). Errors choose replies by *Error or, for
 // plain ones, by errors.Is with fs.ErrNotExist, fs.ErrExist, fs.ErrPermission.
 // Abilities beyond these methods are found by type assertion: Chmoder,
-// TimeSetter, Symlinker, Copier, Spacer, Usage.
+// TimeSetter, Symlinker, Copier, Spacer, Usage, Diagnoser.
 type Session interface {
 	Stat(ctx context.Context, name string) (Info, error)
 	// List streams a directory without "." and "..".

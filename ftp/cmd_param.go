@@ -230,12 +230,14 @@ func (c *Conn) cmdEPRT(arg string) Reply {
 
 func (c *Conn) setActive(verb string, ap netip.AddrPort) Reply {
 	if r, fine := c.mayDial(ap); !fine {
+		c.misdirected(verb, ap)
 		return r
 	}
 	a := ap.Addr().Unmap()
 	if a.Is6() && a.IsLinkLocalUnicast() {
 		a = a.WithZone(c.remote.Addr().Zone())
 	}
+	c.unused()
 	c.data.drop()
 	c.data.active(verb, netip.AddrPortFrom(a, ap.Port()))
 	return ok(200, "%s noted; the data connection will go to %s.", verb, netip.AddrPortFrom(a, ap.Port()))
@@ -312,6 +314,7 @@ func (c *Conn) lease(verb string) (Lease, Reply) {
 	if c.srv.Passive == nil {
 		return nil, ok(502, "Passive mode is switched off here; use EPRT or PORT.")
 	}
+	c.unused()
 	c.data.drop()
 	l, err := c.srv.Passive.Lease(c.ctx, c)
 	if err != nil {

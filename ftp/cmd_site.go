@@ -21,6 +21,7 @@ func siteTable() []siteCommand {
 		{"CHMOD", "mode path", "Set permission bits, in octal.", (*Conn).siteCHMOD},
 		{"CPFR", "path", "Name the file that CPTO will copy.", (*Conn).siteCPFR},
 		{"CPTO", "path", "Copy what CPFR named.", (*Conn).siteCPTO},
+		{"DIAG", "", "Tell what the server saw of your data connections.", (*Conn).siteDIAG},
 		{"HELP", "[subcommand]", "List the subcommands or explain one.", (*Conn).siteHELP},
 		{"IDLE", "[seconds]", "Tell or set the idle timeout.", (*Conn).siteIDLE},
 		{"MKDIR", "path", "Make a directory and those above it.", (*Conn).siteMKDIR},

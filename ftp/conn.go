@@ -280,6 +280,7 @@ func (c *Conn) cleanup(cause error) {
 		t.cut(errors.New("ftp: control connection ended"))
 		<-t.done
 	}
+	c.unused()
 	c.data.drop()
 	if c.sess != nil {
 		c.sess.Close(cause)

@@ -53,7 +53,7 @@ type Config struct {
 
 	Logger  *slog.Logger                          // nil: silent
 	OnTrace func(c *Conn, sent bool, line string) // every protocol line, secrets cut; nil: none
-	OnData  func(c *Conn, a DataAttempt)          // every data connection, good or bad
+	OnData  func(c *Conn, a DataAttempt)          // every data connection, good or bad, and agreements that came to nothing
 	Ports   func() string                         // which port speaks what, for clients at the wrong door
 }
 
