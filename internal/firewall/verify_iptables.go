@@ -125,6 +125,28 @@ func (p *iptParser) rule(line string) {
 	c.rules = append(c.rules, r)
 }
 
+// parameters belong to a match module that has made the rule "maybe" or "no" already.
+var parameters = []string{"--limit", "--limit-burst", "--hashlimit-upto", "--hashlimit-above", "--hashlimit-burst", "--hashlimit-mode", "--hashlimit-name",
+	"--connlimit-above", "--connlimit-upto", "--connlimit-mask", "--seconds", "--hitcount", "--name", "--mask", "--mac-source",
+	"--icmp-type", "--icmpv6-type", "--quota", "--mode", "--probability", "--every", "--packet"}
+
+// module notes what loading a match module says by itself; false means that
+// it is not known.
+func (p *iptParser) module(r *rule, name string) bool {
+	switch name {
+	case "limit", "hashlimit", "connlimit", "recent", "quota", "statistic":
+		p.cond(r, false, constant(maybe, dependsRate))
+	case "mac":
+		p.cond(r, false, constant(maybe, dependsClient))
+	case "udp", "icmp", "icmp6", "ipv6-icmp", "sctp":
+		p.cond(r, false, constant(no, ""))
+	case "tcp", "multiport", "conntrack", "state", "comment", "addrtype":
+	default:
+		return false
+	}
+	return true
+}
+
 // option reads one option at the start of args and says how many words it
 // took; 0 means that it is not known.
 func (p *iptParser) option(r *rule, args []string) int {
@@ -151,17 +173,8 @@ func (p *iptParser) option(r *rule, args []string) int {
 	v := args[1]
 	switch args[0] {
 	case "-m", "--match":
-		switch v {
-		case "limit", "hashlimit", "connlimit", "recent", "quota", "statistic":
-			p.cond(r, false, constant(maybe, dependsRate))
-		case "tcp", "multiport", "conntrack", "state", "comment", "addrtype", "mac":
-		case "udp", "icmp", "icmp6", "ipv6-icmp", "sctp":
-			p.cond(r, false, constant(no, ""))
-		default:
+		if !p.module(r, v) {
 			return 0
-		}
-		if v == "mac" {
-			p.cond(r, false, constant(maybe, dependsClient))
 		}
 	case "-p", "--protocol":
 		p.cond(r, neg, constant(map[bool]tri{true: yes, false: no}[slices.Contains([]string{"tcp", "6", "all", "0"}, v)], ""))
@@ -182,16 +195,7 @@ func (p *iptParser) option(r *rule, args []string) int {
 		}
 		p.cond(r, neg, c)
 	case "-i", "--in-interface", "-o", "--out-interface":
-		in := strings.HasPrefix(args[0], "-i") || strings.HasPrefix(args[0], "--in")
-		p.cond(r, neg, func(pk *packet) (tri, string) {
-			if v == "lo" || in == pk.out {
-				return no, ""
-			}
-			if v == "+" {
-				return yes, ""
-			}
-			return maybe, dependsIface
-		})
+		p.cond(r, neg, ifaceCond(v, strings.HasPrefix(args[0], "-i") || strings.HasPrefix(args[0], "--in")))
 	case "--ctstate", "--state":
 		states := strings.Split(v, ",")
 		if slices.Contains(states, "RELATED") && !neg {
@@ -204,12 +208,7 @@ func (p *iptParser) option(r *rule, args []string) int {
 		if len(args) < 3 {
 			return 0
 		}
-		set := strings.Split(args[2], ",")
-		match := len(set) == 1 && set[0] == "SYN"
-		if !slices.ContainsFunc(strings.Split(v, ","), func(s string) bool { return s == "SYN" || s == "ALL" }) {
-			match = args[2] == "NONE"
-		}
-		p.cond(r, neg, constant(map[bool]tri{true: yes, false: no}[match], ""))
+		p.cond(r, neg, constant(firstFlags(v, args[2]), ""))
 		return n + 3
 	case "--comment":
 		r.comment = v
@@ -219,12 +218,10 @@ func (p *iptParser) option(r *rule, args []string) int {
 			p.rs.helper = true
 		}
 		return n + len(args) // options of the target follow: they say nothing about the match
-	case "--limit", "--limit-burst", "--hashlimit-upto", "--hashlimit-above", "--hashlimit-burst", "--hashlimit-mode", "--hashlimit-name",
-		"--connlimit-above", "--connlimit-upto", "--connlimit-mask", "--seconds", "--hitcount", "--name", "--mask", "--mac-source",
-		"--icmp-type", "--icmpv6-type", "--quota", "--mode", "--probability", "--every", "--packet":
-		// parameters of a match that is "maybe" or "no" already
 	default:
-		return 0
+		if !slices.Contains(parameters, args[0]) {
+			return 0
+		}
 	}
 	return n + 2
 }
@@ -255,6 +252,28 @@ func (p *iptParser) jump(r *rule, target string, goTo bool) {
 	default:
 		r.action = "unknown"
 		p.rs.unknown(r.where, "target "+target)
+	}
+}
+
+// firstFlags says whether the first packet of a connection, which has SYN
+// alone, has the flags set out of those in mask.
+func firstFlags(mask, set string) tri {
+	if !slices.ContainsFunc(strings.Split(mask, ","), func(s string) bool { return s == "SYN" || s == "ALL" }) {
+		return map[bool]tri{true: yes, false: no}[set == "NONE"]
+	}
+	return map[bool]tri{true: yes, false: no}[set == "SYN"]
+}
+
+// ifaceCond is a condition on the interface a packet comes in or goes out by.
+func ifaceCond(name string, in bool) cond {
+	return func(pk *packet) (tri, string) {
+		switch {
+		case name == "lo" || in == pk.out:
+			return no, ""
+		case name == "+":
+			return yes, ""
+		}
+		return maybe, dependsIface
 	}
 }
 
