@@ -38,6 +38,10 @@ func New(a *admin.Service, s Server) http.Handler {
 		"GET /v1/sessions":              h.listSessions,
 		"DELETE /v1/sessions/{id}":      h.kickSession,
 		"DELETE /v1/sessions":           h.kickUser,
+		"GET /v1/sessions/{id}/data":    h.listData,
+		"GET /v1/data":                  h.listData,
+		"GET /v1/ports":                 h.listPorts,
+		"GET /v1/ports/matrix":          h.matrix,
 		"GET /v1/status":                h.status,
 		"POST /v1/reload":               h.reload,
 		"POST /v1/stop":                 h.stop,
@@ -73,7 +77,7 @@ func (h *handler) unknown(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusMethodNotAllowed, "", r.Method+" is not possible on "+r.URL.Path+"; use "+strings.Join(allow, ", "))
 		return
 	}
-	refuse(w, http.StatusNotFound, fault.NotExist.String(), "there is nothing at "+r.URL.Path+"; the paths begin with /v1/users, /v1/sessions, /v1/status, /v1/reload, /v1/stop")
+	refuse(w, http.StatusNotFound, fault.NotExist.String(), "there is nothing at "+r.URL.Path+"; the paths begin with /v1/users, /v1/sessions, /v1/data, /v1/ports, /v1/status, /v1/reload, /v1/stop")
 }
 
 // read decodes a request body strictly: one JSON value, no unknown fields.

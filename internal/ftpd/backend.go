@@ -26,6 +26,7 @@ type Options struct {
 	CertLogin bool         // USER alone logs in when the client's certificate belongs to the account (232)
 	Hosts     []string     // names HOST accepts; "*.example.org" covers one label; empty: any
 	Log       *slog.Logger // nil: silent
+	Diagnose  func(context.Context, *ftp.Conn) []string // lines for SITE DIAG; nil: none
 }
 
 // Backend implements ftp.Backend, ftp.Admitter and ftp.HostChecker for one

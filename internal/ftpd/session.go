@@ -36,6 +36,7 @@ var (
 	_ ftp.Copier     = (*Session)(nil)
 	_ ftp.Spacer     = (*Session)(nil)
 	_ ftp.Usage      = (*Session)(nil)
+	_ ftp.Diagnoser  = (*Session)(nil)
 
 	_ ftp.Backend     = (*Backend)(nil)
 	_ ftp.Admitter    = (*Backend)(nil)
@@ -205,6 +206,14 @@ func (s *Session) Space(ctx context.Context, name string) (int64, error) {
 func (s *Session) Usage(ctx context.Context) (usedBytes, maxBytes, usedFiles, maxFiles int64, err error) {
 	u, err := s.s.Usage(ctx)
 	return u.UsedBytes, u.MaxBytes, u.UsedFiles, u.MaxFiles, s.fail(err, "usage", "")
+}
+
+// Diagnose tells the client what the server saw of its data connections. See ftp.Diagnoser.
+func (s *Session) Diagnose(ctx context.Context, c *ftp.Conn) ([]string, error) {
+	if s.b.opt.Diagnose == nil {
+		return nil, s.fail(fault.New(fault.Unsupported, "diagnose", "", nil), "diagnose", "")
+	}
+	return s.b.opt.Diagnose(ctx, c), nil
 }
 
 // file implements ftp.Source and ftp.Sink, ftp.OSFiler and ftp.Meter. It hides

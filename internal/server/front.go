@@ -110,7 +110,7 @@ func (s *Server) plan(cfg *config.Config, l *config.Listen, so *socket, tc *tls.
 		src.port, src.text = activeSource(src.want, addrOf(so.acc.Addr()))
 	}
 	an, hosts := newAnnouncer(s.book, &cfg.FTP.Passive, l)
-	backend := ftpd.New(s.manager, ftpd.Options{Listener: l.Name, CertLogin: l.CertLogin, Hosts: l.Hosts, Log: log})
+	backend := ftpd.New(s.manager, ftpd.Options{Listener: l.Name, CertLogin: l.CertLogin, Hosts: l.Hosts, Log: log, Diagnose: s.diagnose(*l, an)})
 	fc := ftp.Config{
 		Backend: backend, Greeting: first(l.Banner, cfg.FTP.Banner), Product: "Portreeve", Version: s.opt.Version,
 		TLS: tc, Implicit: l.Implicit(), ControlTLS: tlsPolicy(l.TLS), DataTLS: tlsPolicy(l.DataTLS),
@@ -174,6 +174,8 @@ func trace(log *slog.Logger) func(*ftp.Conn, bool, string) {
 // tells why: it is what an operator asks first.
 func (s *Server) recordData(listener string, backend *ftpd.Backend) func(*ftp.Conn, ftp.DataAttempt) {
 	return func(c *ftp.Conn, a ftp.DataAttempt) {
+		id, user := backend.Who(c)
+		s.recorder.Add(ports.NewAttempt(listener, id, user, c.LocalAddr(), a))
 		if a.Err == nil {
 			return
 		}
@@ -196,7 +198,6 @@ func (s *Server) recordData(listener string, backend *ftpd.Backend) func(*ftp.Co
 		if kind == fault.Internal {
 			kind = fault.Canceled // the network's doing, not a bug of ours
 		}
-		id, user := backend.Who(c)
 		s.publish(events.Event{Kind: events.DataFailed, Time: a.Time, Session: id, User: user, Protocol: proto, Listener: listener,
 			Remote: a.Control.String(), Took: a.Waited, Fault: kind, Detail: detail})
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/events"
 	"github.com/portreeve/portreeve/internal/fault"
+	"github.com/portreeve/portreeve/internal/firewall"
 	"github.com/portreeve/portreeve/internal/limits"
 	"github.com/portreeve/portreeve/internal/ports"
 	"github.com/portreeve/portreeve/internal/session"
@@ -65,6 +66,8 @@ type Server struct {
 	storages *storages
 	manager  *session.Manager
 	book     *addressBook
+	recorder *ports.Recorder
+	wall     *ownWall
 
 	reloading sync.Mutex // one reload at a time
 
@@ -179,6 +182,7 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	s.storages = newStorages(bg, s.log, s.dataDir)
 	s.manager = session.NewManager(sessionConfig(cfg, s.db, s.log), s.verifier, s.storages.open, s.limits, s.bus)
 	s.book = newAddressBook(s.log)
+	s.recorder, s.wall = ports.NewRecorder(), &ownWall{load: firewall.ReadLocal}
 	return nil
 }
 
