@@ -140,8 +140,8 @@ type RuleSet struct {
 // iptables tools. It needs root. An entry with an error is a set that could not
 // be read, and must be reported: it may forbid what the others permit.
 //
-// iptables-save shows nftables rules too where it is the newer variant; only
-// the older one (iptables-legacy-save) adds rules that nft does not show.
+// iptables keeps its rules in nftables or, in its older variant, beside them;
+// both are read as iptables-save prints them. Judge the result with VerifyAll.
 func ReadLocal(ctx context.Context) []RuleSet {
 	var out []RuleSet
 	read := func(format string, optional bool, argv ...string) {
@@ -156,13 +156,17 @@ func ReadLocal(ctx context.Context) []RuleSet {
 		case errors.As(err, &exit):
 			err = fmt.Errorf("firewall: %s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(string(exit.Stderr)))
 		}
-		if err == nil && optional && len(strings.TrimSpace(string(b))) == 0 {
-			return // the older tables are not in use
+		if err == nil && optional && !strings.Contains(string(b), "\n*") {
+			return // no table: this variant is not in use
 		}
 		out = append(out, RuleSet{format, string(b), err})
 	}
 	read(FormatNftables, false, "nft", "-j", "list", "ruleset")
-	read(FormatIptables, true, "iptables-legacy-save")
-	read(FormatIp6tables, true, "ip6tables-legacy-save")
+	for _, tool := range []string{"iptables-save", "iptables-legacy-save"} {
+		read(FormatIptables, true, tool)
+	}
+	for _, tool := range []string{"ip6tables-save", "ip6tables-legacy-save"} {
+		read(FormatIp6tables, true, tool)
+	}
 	return out
 }

@@ -41,7 +41,8 @@ type Report struct {
 	Rules    int      `json:"rules"`              // how many rules were read
 }
 
-// Clean reports whether the rules let everything through that the plan needs, for certain.
+// Clean reports whether nothing differs from the plan. A clean report of
+// VerifyAll can still have a rule set in Unparsed that could not be read.
 func (r *Report) Clean() bool { return len(r.Drift) == 0 }
 
 // Rule set formats for Verify.
@@ -59,23 +60,57 @@ const (
 // iptables rules hold for IPv4 only and ip6tables rules for IPv6; nftables has
 // both. All three may be in use at once: then each must be verified.
 func Verify(format, text string, plan ports.Plan) (Report, error) {
-	var rs *ruleset
-	var err error
-	switch format {
-	case FormatNftables:
-		rs, err = parseNft(text)
-	case FormatIptables:
-		rs, err = parseIptables(text, "ipv4")
-	case FormatIp6tables:
-		rs, err = parseIptables(text, "ipv6")
-	default:
-		return Report{}, fmt.Errorf("firewall: unknown rule set format %q; there are %s, %s and %s", format, FormatNftables, FormatIptables, FormatIp6tables)
-	}
+	rs, err := parse(format, text)
 	if err != nil {
 		return Report{}, err
 	}
 	v := &verifier{rs: rs, plan: &plan, format: format}
 	return v.run(), nil
+}
+
+func parse(format, text string) (*ruleset, error) {
+	switch format {
+	case FormatNftables:
+		return parseNft(text)
+	case FormatIptables:
+		return parseIptables(text, "ipv4")
+	case FormatIp6tables:
+		return parseIptables(text, "ipv6")
+	}
+	return nil, fmt.Errorf("firewall: unknown rule set format %q; there are %s, %s and %s", format, FormatNftables, FormatIptables, FormatIp6tables)
+}
+
+// VerifyAll compares everything that ReadLocal has read with the plan. A set
+// that could not be read, or not be understood as a whole, is among Unparsed.
+// Tables that iptables keeps in nftables are judged by the output of
+// iptables-save where there is one, as nft cannot show all of their rules.
+func VerifyAll(sets []RuleSet, plan ports.Plan) Report {
+	var all Report
+	have := map[string]bool{}
+	for _, s := range sets {
+		have[s.Format] = have[s.Format] || s.Err == nil && strings.Contains(s.Text, "*")
+	}
+	for _, s := range sets {
+		rs, err := (*ruleset)(nil), s.Err
+		if err == nil {
+			rs, err = parse(s.Format, s.Text)
+		}
+		if err != nil {
+			all.Unparsed = append(all.Unparsed, err.Error())
+			continue
+		}
+		for table := range rs.compat {
+			if strings.HasPrefix(table, "ip ") && have[FormatIptables] || strings.HasPrefix(table, "ip6 ") && have[FormatIp6tables] {
+				rs.without(table)
+			}
+		}
+		r := (&verifier{rs: rs, plan: &plan, format: s.Format}).run()
+		all.Drift = append(all.Drift, r.Drift...)
+		all.Unparsed = append(all.Unparsed, r.Unparsed...)
+		all.Notes = append(all.Notes, r.Notes...)
+		all.Rules += r.Rules
+	}
+	return all
 }
 
 // tri is the outcome of a match for a packet of which not everything is known.
@@ -132,8 +167,19 @@ type ruleset struct {
 	chains   map[string]*chain
 	unparsed []string
 	notes    []string
-	helper   bool // an FTP helper is assigned to connections
-	related  bool // a rule accepts related connections
+	helper   bool            // an FTP helper is assigned to connections
+	related  bool            // a rule accepts related connections
+	compat   map[string]bool // nftables: "family table" that iptables has made
+}
+
+// without drops a table, which another rule set shows better.
+func (rs *ruleset) without(table string) {
+	for name := range rs.chains {
+		if strings.HasPrefix(name, table+" ") {
+			delete(rs.chains, name)
+		}
+	}
+	rs.unparsed = slices.DeleteFunc(rs.unparsed, func(s string) bool { return strings.HasPrefix(s, table+" ") })
 }
 
 func (rs *ruleset) unknown(where, text string) {

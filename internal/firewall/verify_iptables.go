@@ -128,6 +128,7 @@ func (p *iptParser) rule(line string) {
 // parameters belong to a match module that has made the rule "maybe" or "no" already.
 var parameters = []string{"--limit", "--limit-burst", "--hashlimit-upto", "--hashlimit-above", "--hashlimit-burst", "--hashlimit-mode", "--hashlimit-name",
 	"--connlimit-above", "--connlimit-upto", "--connlimit-mask", "--seconds", "--hitcount", "--name", "--mask", "--mac-source",
+	"--rt-type", "--rt-segsleft", "--rt-len", "--fragid", "--hl-eq", "--hl-lt", "--hl-gt", "--ttl-eq", "--ttl-lt", "--ttl-gt",
 	"--icmp-type", "--icmpv6-type", "--quota", "--mode", "--probability", "--every", "--packet"}
 
 // module notes what loading a match module says by itself; false means that
@@ -136,11 +137,27 @@ func (p *iptParser) module(r *rule, name string) bool {
 	switch name {
 	case "limit", "hashlimit", "connlimit", "recent", "quota", "statistic":
 		p.cond(r, false, constant(maybe, dependsRate))
-	case "mac":
+	case "mac", "hl", "ttl":
 		p.cond(r, false, constant(maybe, dependsClient))
+	case "rt", "frag", "ah", "esp": // headers that the first packet of an FTP client does not have
+		p.cond(r, false, constant(no, ""))
 	case "udp", "icmp", "icmp6", "ipv6-icmp", "sctp":
 		p.cond(r, false, constant(no, ""))
-	case "tcp", "multiport", "conntrack", "state", "comment", "addrtype":
+	case "tcp", "multiport", "conntrack", "state", "comment", "addrtype", "set", "pkttype":
+	default:
+		return false
+	}
+	return true
+}
+
+// flag reads an option that has no value.
+func (p *iptParser) flag(r *rule, neg bool, name string) bool {
+	switch name {
+	case "--syn":
+		p.cond(r, neg, constant(yes, ""))
+	case "--update", "--rcheck", "--set", "--remove": // -m recent
+		p.cond(r, neg, constant(maybe, dependsRate))
+	case "--rttl", "--rsource", "--rdest", "--connlimit-saddr", "--connlimit-daddr", "--random", "--persistent":
 	default:
 		return false
 	}
@@ -157,14 +174,7 @@ func (p *iptParser) option(r *rule, args []string) int {
 	if len(args) == 0 {
 		return 0
 	}
-	switch args[0] { // without a value
-	case "--syn":
-		p.cond(r, neg, constant(yes, ""))
-		return n + 1
-	case "--rttl", "--rsource", "--rdest", "--connlimit-saddr", "--connlimit-daddr", "--random", "--persistent":
-		return n + 1
-	case "--update", "--rcheck", "--set", "--remove": // -m recent
-		p.cond(r, neg, constant(maybe, dependsRate))
+	if p.flag(r, neg, args[0]) {
 		return n + 1
 	}
 	if len(args) < 2 {
@@ -210,6 +220,14 @@ func (p *iptParser) option(r *rule, args []string) int {
 		}
 		p.cond(r, neg, constant(firstFlags(v, args[2]), ""))
 		return n + 3
+	case "--match-set":
+		if len(args) < 3 || args[2] != "src" {
+			return 0
+		}
+		p.cond(r, neg, constant(maybe, dependsClient))
+		return n + 3
+	case "--pkt-type":
+		p.cond(r, neg, constant(map[bool]tri{true: yes, false: no}[v == "unicast"], ""))
 	case "--comment":
 		r.comment = v
 	case "-j", "--jump", "-g", "--goto":

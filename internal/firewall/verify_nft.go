@@ -21,7 +21,7 @@ func parseNft(text string) (*ruleset, error) {
 	if doc.Nftables == nil {
 		return nil, fmt.Errorf("firewall: this is not the output of nft -j list ruleset: it has no \"nftables\" list")
 	}
-	n := &nftParser{rs: &ruleset{chains: map[string]*chain{}}, sets: map[string][]any{}}
+	n := &nftParser{rs: &ruleset{chains: map[string]*chain{}, compat: map[string]bool{}}, sets: map[string][]any{}}
 	for _, pass := range []func(string, json.RawMessage){n.declare, n.addRule} { // chains and sets first
 		for _, obj := range doc.Nftables {
 			for kind, raw := range obj {
@@ -134,6 +134,9 @@ func (n *nftParser) statement(r *rule, kind string, v any) {
 	case "ct helper":
 		n.rs.helper = true
 	case "queue", "xt":
+		if kind == "xt" { // made by iptables: iptables-save shows what it means
+			n.rs.compat[n.scope] = true
+		}
 		n.unknown(r, kind, v)
 		if kind == "queue" {
 			r.action = "unknown"

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -137,7 +138,7 @@ func TestNothingIsGuessed(t *testing.T) {
 	save := "*filter\n:INPUT DROP [0:0]\n-A INPUT %s\nCOMMIT\n"
 	for _, rule := range []string{
 		"-p tcp -m tcp --dport 21 -m geoip --source-country XX -j ACCEPT",
-		"-p tcp -m set --match-set office src -j ACCEPT",
+		"-p tcp -m set --match-set ports dst -j ACCEPT",
 		"-p tcp --dport ftp -j ACCEPT",
 		"-p tcp -j NFQUEUE --queue-num 1",
 		"-s example.org -p tcp -j ACCEPT",
@@ -198,6 +199,8 @@ func TestIptablesWords(t *testing.T) {
 		{"-m conntrack ! --ctstate INVALID -p tcp -j ACCEPT", Open},
 		{"! -s 10.0.0.0/8 -p tcp -j ACCEPT", Limited},
 		{"-p tcp -m connlimit --connlimit-upto 5 --connlimit-mask 32 --connlimit-saddr -j ACCEPT", Limited},
+		{"-p tcp -m set --match-set office src -j ACCEPT", Limited},
+		{"-p tcp -m pkttype --pkt-type unicast -j ACCEPT", Open},
 		{"-p tcp -j LOG --log-prefix \"x -j ACCEPT\"", Closed},
 	} {
 		plan := testPlans(t)["public"]
@@ -264,6 +267,28 @@ func TestLoadedRulesVerify(t *testing.T) {
 			check(x[1], run(closed+x[0]+"-save", ""), 6)
 			check(x[1], run(closed+x[0]+"-restore --noflush; "+x[0]+"-save", rules), 0)
 		}
+	}
+}
+
+// TestUfw: what ufw has loaded from its generated commands, as the three tools
+// print it. nft alone cannot show the meaning of rules that iptables has made.
+func TestUfw(t *testing.T) {
+	plan := testPlans(t)["public"]
+	sets := []RuleSet{{Format: FormatNftables, Text: readRules(t, "ufw.json")}, {Format: FormatIptables, Text: readRules(t, "ufw.iptables")}, {Format: FormatIp6tables, Text: readRules(t, "ufw.ip6tables")}}
+	if r := VerifyAll(sets, plan); !r.Clean() || len(r.Unparsed) > 0 || r.Rules < 100 {
+		t.Errorf("%v, not understood %q, %d rules", short(r), r.Unparsed, r.Rules)
+	}
+	if r := VerifyAll(sets[:1], plan); r.Clean() || r.Drift[0].Status != Unclear || len(r.Unparsed) == 0 {
+		t.Errorf("nft alone: %v", short(r))
+	}
+	plan.Flows[3].Internal.Ports.Last = 20150
+	r := VerifyAll(sets, plan)
+	if got, want := short(r), []string{"SERVER_FW_RANGE ipv4 20100-20150 closed", "SERVER_FW_RANGE ipv6 20100-20150 closed"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	r = VerifyAll([]RuleSet{{Format: FormatNftables, Err: errors.New("nft is not installed")}, {Format: FormatIptables, Text: "rubbish"}}, plan)
+	if len(r.Unparsed) != 2 {
+		t.Errorf("unreadable sets: %q", r.Unparsed)
 	}
 }
 
