@@ -165,7 +165,7 @@ type Lease interface {
 	// when a router maps it.
 	Addr() netip.AddrPort
 	// Accept waits for a connection. It may be called again when the engine
-	// rejected the peer. A *tls.Conn that it returns has finished its handshake.
+	// rejected the peer.
 	Accept(ctx context.Context) (net.Conn, error)
 	// Release closes or returns the port. It is idempotent.
 	Release()

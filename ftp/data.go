@@ -122,6 +122,11 @@ func (t *transfer) accept(d *dataConn, a *DataAttempt) *Error {
 	defer t.setup.lease.Release()
 	port := t.setup.announced.Port()
 	limit := time.Now().Add(c.srv.DataTimeout)
+	shared, _ := t.setup.lease.(*sharedLease)
+	if shared != nil { // the handshake that shows whose connection it is comes after 150
+		shared.begin(t.upload)
+		t.sayMark()
+	}
 	for {
 		wait := limit
 		if p := t.started.Add(patience); !t.marked && p.Before(limit) {
@@ -131,11 +136,13 @@ func (t *transfer) accept(d *dataConn, a *DataAttempt) *Error {
 		nc, err := t.setup.lease.Accept(ctx)
 		cancel()
 		if err == nil {
+			if sc, is := nc.(*sharedConn); is { // its ticket vouches for it
+				d.raw, d.tls, d.bulk = sc.bulk.Conn, sc.Conn, sc.bulk
+				t.hold(d.raw)
+				return t.settle(d, a, sc.resumed)
+			}
 			if c.isPeer(nc) {
 				d.raw = nc
-				if tc, is := nc.(*tls.Conn); is {
-					d.raw, d.tls = tc.NetConn(), tc
-				}
 				t.hold(d.raw)
 				return nil
 			}
@@ -149,6 +156,8 @@ func (t *transfer) accept(d *dataConn, a *DataAttempt) *Error {
 		case time.Now().Before(limit) && !t.marked:
 			t.sayMark()
 			continue
+		case errors.Is(err, errNotResumed):
+			return shared.failed(a)
 		case a.Stranger.IsValid():
 			a.Code = codeStranger
 			return &Error{425, fmt.Sprintf("A connection reached port %d from another address than %s, where your control connection comes from, and was turned away; a proxy or NAT with several addresses lies between. [%s]", port, c.remote.Addr(), a.Code)}
@@ -242,8 +251,14 @@ func (t *transfer) protect(d *dataConn, a *DataAttempt) *Error {
 		c.srv.Logger.Info("data connection: TLS failed", "session", c.id, "err", err)
 		return &Error{425, fmt.Sprintf("The TLS handshake on the data connection failed: %s. [%s]", hint, a.Code)}
 	}
-	a.Resumed = seen.resumed(d.tls)
-	if !c.bind.admits(c.srv.Binding, a.Resumed) {
+	return t.settle(d, a, seen.resumed(d.tls))
+}
+
+// settle applies the policy on resumption to a finished handshake.
+func (t *transfer) settle(d *dataConn, a *DataAttempt, resumed bool) *Error {
+	c := t.c
+	a.Resumed = resumed
+	if !c.bind.admits(c.srv.Binding, resumed) {
 		d.tls.CloseWrite()
 		d.bulk.flush()
 		d.bulk.release()

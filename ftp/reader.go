@@ -90,7 +90,7 @@ func (l *lineReader) line() (string, error) {
 			}
 			raw := l.buf[l.r:i]
 			l.r = i + 1
-			if long {
+			if long || len(raw) > l.max+1 {
 				return "", errLineTooLong
 			}
 			if n := len(raw); n > 0 && raw[n-1] == '\r' {

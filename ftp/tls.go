@@ -19,6 +19,9 @@ import (
 type binding struct {
 	token   []byte
 	resumed bool // a data connection of this session has resumed
+	// unshared sends the session to the range instead of a shared port. It is
+	// set by a transfer and read when the next one is set up.
+	unshared bool
 }
 
 const tokenPrefix = "ftp-session:"
@@ -174,7 +177,7 @@ func (c *Conn) cmdAUTH(arg string) Reply {
 		return ok(503, "The control connection is protected already.")
 	case c.rd.buffered() > 0: // commands injected behind AUTH (CVE-2011-0411 and kin)
 		r := ok(421, "Bytes arrived behind AUTH before TLS; closing.")
-		r.close = true
+		r.close, r.hostile = true, true
 		return r
 	}
 	c.logout(nil) // RFC 2228 section 3: a new security state starts from nothing
