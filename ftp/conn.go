@@ -353,7 +353,7 @@ func (c *Conn) loop() error {
 		case errors.Is(err, errLineTooLong):
 			if long++; long >= 3 {
 				c.finish(ok(421, "Too many over-long lines; closing."))
-				return err
+				return fmt.Errorf("%w: %w", ErrHostile, err)
 			}
 			c.reply(ok(500, "Command line longer than %d bytes; it was ignored.", c.srv.MaxLine))
 			continue
@@ -369,6 +369,9 @@ func (c *Conn) loop() error {
 			c.finish(r)
 			if r.Code == 221 {
 				return errQuit
+			}
+			if r.hostile {
+				return fmt.Errorf("%w: %w", ErrHostile, &Error{r.Code, r.Text})
 			}
 			return &Error{r.Code, r.Text}
 		}

@@ -72,13 +72,13 @@ func (c *Conn) dispatch(line string) Reply {
 func (c *Conn) unknown(verb string) Reply {
 	if c.sess == nil && (foreign[verb] || strings.HasPrefix(verb, "SSH-")) {
 		r := ok(421, "This is an FTP server; that was another protocol.%s", c.ports())
-		r.close = true
+		r.close, r.hostile = true, true
 		return r
 	}
 	c.once = pending{}
 	if c.errs++; c.errs > 50 {
 		r := ok(421, "Too many unknown commands; closing.")
-		r.close = true
+		r.close, r.hostile = true, true
 		return r
 	}
 	if len(verb) > 32 {

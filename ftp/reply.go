@@ -19,7 +19,8 @@ type Reply struct {
 	// raw lines are sent as they are, without a leading space.
 	raw bool
 	// close ends the control connection after the reply.
-	close bool
+	close   bool
+	hostile bool // with close: counts against the peer
 }
 
 // Error is a refusal with the reply it deserves. Backends return it to choose
@@ -41,6 +42,11 @@ var (
 	// ErrPanic is the cause that Session.Close gets when the session met a
 	// fault of the program and was ended.
 	ErrPanic = errors.New("ftp: panic")
+
+	// ErrHostile is in the cause that Disconnect gets when the server ended a
+	// connection for what no FTP client does: another protocol, text hidden
+	// behind AUTH, over-long lines or unknown commands by the dozen.
+	ErrHostile = errors.New("ftp: hostile use of the protocol")
 	// ErrServerClosed is returned by Serve after Shutdown or Close.
 	ErrServerClosed = errors.New("ftp: server closed")
 )

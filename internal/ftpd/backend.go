@@ -22,10 +22,10 @@ import (
 // Options say how one listener behaves. They do not change: a reload makes a
 // new Backend, and connections of the old one live on with it.
 type Options struct {
-	Listener  string       // name of the [[listen]] entry
-	CertLogin bool         // USER alone logs in when the client's certificate belongs to the account (232)
-	Hosts     []string     // names HOST accepts; "*.example.org" covers one label; empty: any
-	Log       *slog.Logger // nil: silent
+	Listener  string                                    // name of the [[listen]] entry
+	CertLogin bool                                      // USER alone logs in when the client's certificate belongs to the account (232)
+	Hosts     []string                                  // names HOST accepts; "*.example.org" covers one label; empty: any
+	Log       *slog.Logger                              // nil: silent
 	Diagnose  func(context.Context, *ftp.Conn) []string // lines for SITE DIAG; nil: none
 }
 
@@ -92,6 +92,9 @@ func (b *Backend) Disconnect(c *ftp.Conn, cause error) {
 	delete(b.guests, c)
 	b.mu.Unlock()
 	if g != nil {
+		if errors.Is(cause, ftp.ErrHostile) {
+			b.m.Hostile(context.Background(), g.Origin(), cause.Error())
+		}
 		g.Close(ended(cause))
 	}
 }

@@ -13,6 +13,7 @@ import (
 type conns struct {
 	mu     sync.Mutex
 	total  int
+	half   int // of those, not logged in
 	byAddr map[netip.Prefix]*addrCount
 	byUser map[string]int
 }
@@ -43,11 +44,15 @@ func (l *Limits) Connect(addr netip.Addr) (*Conn, error) {
 		return nil, fault.Text(fault.Limit, "your address is banned; try again after "+b.Until.UTC().Format("2006-01-02 15:04 MST"))
 	}
 	caps, key, free := l.caps.Load(), Key(addr), l.allowed(addr)
+	friend := free || l.isFriend(key)
 	c := &l.conns
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if over(c.total, caps.MaxSessions) {
 		return nil, fault.Text(fault.Limit, fmt.Sprintf("the server has its maximum of %d connections; try again later", caps.MaxSessions))
+	}
+	if l.shed(c.half, caps.MaxHalfTotal, friend) {
+		return nil, fault.Text(fault.Limit, "too many connections are logging in just now; try again in a moment")
 	}
 	n := c.byAddr[key]
 	if n == nil {
@@ -65,6 +70,7 @@ func (l *Limits) Connect(addr netip.Addr) (*Conn, error) {
 	n.half++
 	c.byAddr[key] = n
 	c.total++
+	c.half++
 	return &Conn{l: l, key: key}, nil
 }
 
@@ -87,6 +93,7 @@ func (c *Conn) Login(user string, max int) error {
 	}
 	t.byUser[user]++
 	c.user, c.in = user, true
+	t.half--
 	if n := t.byAddr[c.key]; n != nil {
 		n.half--
 	}
@@ -109,6 +116,7 @@ func (c *Conn) logout(t *conns) {
 		delete(t.byUser, c.user)
 	}
 	c.user, c.in = "", false
+	t.half++
 	if n := t.byAddr[c.key]; n != nil {
 		n.half++
 	}
@@ -125,6 +133,7 @@ func (c *Conn) Release() {
 	c.logout(t)
 	c.done = true
 	t.total--
+	t.half--
 	n := t.byAddr[c.key]
 	n.all--
 	n.half--
@@ -144,9 +153,5 @@ func (l *Limits) Counts() Counts {
 	c := &l.conns
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := Counts{Total: c.total, Addresses: len(c.byAddr), Users: len(c.byUser)}
-	for _, n := range c.byAddr {
-		r.HalfOpen += n.half
-	}
-	return r
+	return Counts{Total: c.total, HalfOpen: c.half, Addresses: len(c.byAddr), Users: len(c.byUser)}
 }

@@ -9,6 +9,7 @@ package limits
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -21,6 +22,7 @@ const (
 	DefaultMaxSessions   = 10_000
 	DefaultMaxPerAddress = 100
 	DefaultMaxHalfOpen   = 10
+	DefaultMaxHalfTotal  = 1000
 
 	DefaultBanScore  = 20
 	DefaultBanWindow = 5 * time.Minute
@@ -35,6 +37,9 @@ type Caps struct {
 	MaxPerAddress int // per address
 	MaxPerUser    int // per user, when the account says nothing; the default is no limit
 	MaxHalfOpen   int // per address, connections that have not logged in yet
+	// MaxHalfTotal is the ceiling of connections that have not logged in, from
+	// all addresses. Above earlyDrop of it new ones are refused at random.
+	MaxHalfTotal int
 }
 
 // Config says where the ceilings are. The zero value has every default.
@@ -81,6 +86,8 @@ type Limits struct {
 	conf Config // immutable but for Caps and Allow, which live in caps and allow
 
 	allow atomic.Pointer[[]netip.Prefix]
+	doors atomic.Pointer[doors]
+	dice  func() float64 // 0 to 1, for the early drop
 
 	conns    conns
 	throttle throttle
@@ -108,7 +115,8 @@ func New(c Config) *Limits {
 	if c.TableSize <= 0 {
 		c.TableSize = DefaultTableSize
 	}
-	l := &Limits{now: c.Now, conf: c}
+	l := &Limits{now: c.Now, conf: c, dice: rand.Float64}
+	l.doors.Store(&doors{})
 	l.SetCaps(c.Caps)
 	l.SetAllow(c.Allow)
 	l.conns.init()
@@ -132,6 +140,7 @@ func (l *Limits) SetCaps(c Caps) {
 	def(&c.MaxPerAddress, DefaultMaxPerAddress)
 	def(&c.MaxPerUser, -1)
 	def(&c.MaxHalfOpen, DefaultMaxHalfOpen)
+	def(&c.MaxHalfTotal, DefaultMaxHalfTotal)
 	l.caps.Store(&c)
 }
 

@@ -66,7 +66,8 @@ type throttle struct {
 	addr  table[netip.Prefix, count]
 	user  table[string, count]
 	pair  table[pair, count]
-	known table[pair, time.Time] // last success; apart, so that failures cannot push it out
+	known table[pair, time.Time]         // last success; apart, so that failures cannot push it out
+	good  table[netip.Prefix, time.Time] // last success of any account
 }
 
 func (t *throttle) init(size int) {
@@ -74,6 +75,7 @@ func (t *throttle) init(size int) {
 	t.user = newTable[string, count](size)
 	t.pair = newTable[pair, count](size)
 	t.known = newTable[pair, time.Time](size)
+	t.good = newTable[netip.Prefix, time.Time](size)
 }
 
 // Attempt is one try to log in. Exactly one of Succeeded, Failed and Abandon
@@ -218,6 +220,7 @@ func (a *Attempt) Succeeded() {
 	t.mu.Lock()
 	t.pair.del(a.p)
 	*t.known.get(a.p) = now
+	*t.good.get(a.p.addr) = now
 	t.mu.Unlock()
 	a.l.bans.good(a.p.addr, now, a.l.conf.BanWindow)
 }

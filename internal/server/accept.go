@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -31,6 +32,11 @@ type acceptor struct {
 	ln    *net.TCPListener
 	log   *slog.Logger
 	limit int // descriptor numbers from here on are spare
+
+	// shut tells addresses whose connections are dropped without a word; nil: none.
+	shut    func(netip.Addr) (why string, drop bool)
+	dropped atomic.Uint64 // by shut
+	spared  atomic.Uint64 // turned away because descriptors ran short
 
 	mu       sync.RWMutex
 	implicit bool           // TLS from the first byte: a refusal cannot be said in the clear
@@ -94,7 +100,9 @@ func (a *acceptor) run() {
 			return
 		}
 		if !a.isTrusted(c) {
-			a.hand(c, c)
+			if !a.drop(addrOf(c.RemoteAddr()).Addr(), c) {
+				a.hand(c, c)
+			}
 			continue
 		}
 		select {
@@ -115,9 +123,28 @@ func (a *acceptor) run() {
 				c.Close()
 				return
 			}
-			a.hand(pc, c)
+			if !a.drop(addrOf(pc.RemoteAddr()).Addr(), c) {
+				a.hand(pc, c)
+			}
 		})
 	}
+}
+
+// drop resets a connection that is not wanted, so that it leaves nothing behind
+// here, not even a socket in TIME_WAIT.
+func (a *acceptor) drop(from netip.Addr, c *net.TCPConn) bool {
+	if a.shut == nil {
+		return false
+	}
+	why, shut := a.shut(from)
+	if !shut {
+		return false
+	}
+	a.dropped.Add(1)
+	a.log.Debug("connection dropped", "remote", from.String(), "why", why)
+	c.SetLinger(0)
+	c.Close()
+	return true
 }
 
 func (a *acceptor) hand(c net.Conn, raw *net.TCPConn) {
@@ -187,6 +214,7 @@ func (a *acceptor) tune(c *net.TCPConn) bool {
 	if !spare {
 		return true
 	}
+	a.spared.Add(1)
 	a.log.Error("out of file descriptors: a connection was turned away; raise the limit (LimitNOFILE in the unit, or ulimit -n)", "remote", c.RemoteAddr().String())
 	a.mu.RLock()
 	clear := !a.implicit
@@ -218,6 +246,10 @@ func maxFiles() int {
 	}
 	return int(min(l.Cur, 1<<30))
 }
+
+// fileBudget is how many control connections the descriptors allow: half of
+// them, because the other half is for data connections and files.
+func fileBudget() int { return max(spareFrom(maxFiles())/2, 1) }
 
 // addrOf returns the address of a TCP endpoint with an IPv4-mapped one
 // unmapped; the zero value for anything else.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/portreeve/portreeve/ftp"
+	"github.com/portreeve/portreeve/internal/auth"
 	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/events"
 	"github.com/portreeve/portreeve/internal/fault"
@@ -176,12 +177,15 @@ func (s *Server) recordData(listener string, backend *ftpd.Backend) func(*ftp.Co
 	return func(c *ftp.Conn, a ftp.DataAttempt) {
 		id, user := backend.Who(c)
 		s.recorder.Add(ports.NewAttempt(listener, id, user, c.LocalAddr(), a))
-		if a.Err == nil {
-			return
-		}
 		proto := "ftp"
 		if c.Implicit() || c.TLS() != nil {
 			proto = "ftps"
+		}
+		if a.Stranger.IsValid() {
+			s.manager.Stranger(context.Background(), auth.Origin{Protocol: proto, Listener: listener, Local: a.Local}, a.Stranger)
+		}
+		if a.Err == nil {
+			return
 		}
 		detail := fmt.Sprintf("[%s] %s", a.Code, a.Mode)
 		if a.Local.IsValid() {

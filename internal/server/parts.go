@@ -32,6 +32,7 @@ func newLimits(ctx context.Context, cfg *config.Config, db *store.DB) (*limits.L
 		Allow: prefixes(c.NeverBan), Down: int64(c.BandwidthDown), Up: int64(c.BandwidthUp),
 		Bans: db, Quota: db,
 	})
+	l.SetDoors(prefixes(c.Allow), prefixes(c.Deny))
 	if _, err := db.PruneBans(ctx, time.Now()); err != nil {
 		return nil, err
 	}
@@ -53,7 +54,16 @@ func newLimits(ctx context.Context, cfg *config.Config, db *store.DB) (*limits.L
 // caps translates the ceilings: 0 is none in the file, and the default in limits.
 func caps(cfg *config.Config) limits.Caps {
 	c := cfg.Limits
-	return limits.Caps{MaxSessions: orNone(c.MaxConnections), MaxPerAddress: orNone(c.PerAddress), MaxPerUser: orNone(c.PerUser), MaxHalfOpen: orNone(c.PerAddress)}
+	return limits.Caps{MaxSessions: sessionCap(c.MaxConnections), MaxPerAddress: orNone(c.PerAddress), MaxPerUser: orNone(c.PerUser),
+		MaxHalfOpen: orNone(c.HalfOpen), MaxHalfTotal: orNone(c.MaxHalfOpen)}
+}
+
+// sessionCap is the configured ceiling, or what the descriptors allow.
+func sessionCap(configured int) int {
+	if budget := fileBudget(); configured == 0 || configured > budget {
+		return budget
+	}
+	return configured
 }
 
 func orNone(n int) int {

@@ -221,6 +221,7 @@ func (s *Server) swap(cfg *config.Config, sockets []*socket, plans []frontPlan, 
 // applyLive hands the other live settings to the parts that hold them.
 func (s *Server) applyLive(cfg *config.Config) {
 	s.limits.SetCaps(caps(cfg))
+	s.limits.SetDoors(prefixes(cfg.Limits.Allow), prefixes(cfg.Limits.Deny))
 	s.limits.SetAllow(prefixes(cfg.Limits.NeverBan))
 	s.limits.SetBandwidth(int64(cfg.Limits.BandwidthDown), int64(cfg.Limits.BandwidthUp))
 	s.verifier.set(cfg)

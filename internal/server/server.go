@@ -216,6 +216,7 @@ func (s *Server) bindFirst(bg context.Context, cfg *config.Config) error {
 // greeted before a generation serves.
 func (s *Server) newSocket(l *config.Listen, ln *net.TCPListener) *socket {
 	so := &socket{key: socketKey(l), acc: newAcceptor(ln, s.log.With("listener", l.Name)), entry: *l}
+	so.acc.shut = s.limits.Shut
 	so.acc.configure(l.Implicit(), prefixes(l.Proxy))
 	return so
 }
