@@ -39,7 +39,7 @@ const (
 var natPMPResults = map[uint16]string{1: "it does not know this version", 2: "mapping is switched off or not permitted", 3: "it has no outer address itself", 4: "its table is full", 5: "it does not know this request"}
 
 var pcpResults = map[byte]string{1: "it does not know this version", 2: "mapping is switched off or not permitted", 3: "it calls the request malformed", 4: "it does not know this request",
-	5: "it does not know an option", 6: "it calls an option malformed", 7: "it has no outer address itself", 8: "its table is full", 9: "it cannot map TCP", 10: "the quota of this machine is used up",
+	5: "it does not know an option", 6: "it calls an option malformed", 7: "it has no outer address itself", 8: "it cannot map at present: its table is full or it has no outer address", 9: "it cannot map TCP", 10: "the quota of this machine is used up",
 	11: "the external port or address cannot be had", 12: "it sees another address than ours, so there is a second NAT between", 13: "too many peers"}
 
 // ask sends a request until a valid answer comes or ctx ends. accept says
