@@ -65,7 +65,7 @@ func (c *Conn) offers(name string) bool {
 	case "EPRT":
 		return !c.srv.NoActive
 	case "EPSV":
-		return c.srv.Passive != nil
+		return c.srv.Passive != nil || c.srv.Shared != nil
 	case "HOST":
 		_, is := c.srv.Backend.(HostChecker)
 		return is

@@ -311,12 +311,19 @@ func (c *Conn) announced(l Lease) netip.AddrPort {
 }
 
 func (c *Conn) lease(verb string) (Lease, Reply) {
-	if c.srv.Passive == nil {
+	from := c.srv.Passive
+	if c.srv.Shared != nil && c.protP && !c.bind.unshared {
+		from = c.srv.Shared
+	}
+	if from == nil {
+		if c.srv.Shared != nil {
+			return nil, ok(425, "Clear data connections have no ports here; send PBSZ 0 and PROT P.")
+		}
 		return nil, ok(502, "Passive mode is switched off here; use EPRT or PORT.")
 	}
 	c.unused()
 	c.data.drop()
-	l, err := c.srv.Passive.Lease(c.ctx, c)
+	l, err := from.Lease(c.ctx, c)
 	if err != nil {
 		c.srv.Logger.Warn("no passive port", "session", c.id, "remote", c.remote, "err", err)
 		if errors.Is(err, ErrNoPort) {

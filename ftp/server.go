@@ -36,6 +36,7 @@ type Config struct {
 	AllowCCC   bool        // let the client clear the control connection (RFC 4217 section 6.3)
 
 	Passive        PassivePorts             // nil: PASV and EPSV are refused
+	Shared         *SharedPort              // one port for protected data connections; nil: they use Passive, too
 	PassiveAddress func(c *Conn) netip.Addr // address for 227; nil or zero: the one the client reached
 	RawASCII       bool                     // TYPE A is accepted but moves bytes as they are
 	NoActive       bool                     // refuse PORT and EPRT

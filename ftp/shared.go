@@ -29,14 +29,13 @@ const (
 	FallbackRefuse
 )
 
-// SharedPort is a PassivePorts on which the protected data connections of all
-// sessions arrive at one port. The TLS ticket that a client resumes tells which
-// session a connection belongs to, also for many clients behind one address.
-// Sessions without PROT P get their ports from Range. Several Servers may share
-// one SharedPort. Safe for concurrent use.
+// SharedPort is one port on which the protected data connections of all
+// sessions arrive. The TLS ticket that a client resumes tells which session a
+// connection belongs to, also for many clients behind one address. Sessions
+// without PROT P get their ports from Config.Passive. Several Servers may
+// share one SharedPort. Safe for concurrent use.
 type SharedPort struct {
-	Port     uint16       // to announce; it may differ from the one bound
-	Range    PassivePorts // for sessions with clear data connections; nil: they are refused
+	Port     uint16 // to announce; it may differ from the one bound
 	Fallback SharedFallback
 	Logger   *slog.Logger // nil: silent
 	// Handshake limits the time a connection may take to show whose it is; default 15 s.
@@ -77,14 +76,8 @@ type sharedConn struct {
 	resumed bool
 }
 
-// Lease claims the shared port for c, or asks Range.
-func (p *SharedPort) Lease(ctx context.Context, c *Conn) (Lease, error) {
-	if !c.protP || c.bind.unshared {
-		if p.Range == nil {
-			return nil, &Error{425, "Clear data connections have no ports here; send PBSZ 0 and PROT P."}
-		}
-		return p.Range.Lease(ctx, c)
-	}
+// Lease claims the shared port for the next data connection of c.
+func (p *SharedPort) Lease(_ context.Context, c *Conn) (Lease, error) {
 	c.bind.init()
 	l := &sharedLease{p: p, c: c, must: c.srv.Binding == BindRequire || c.srv.Binding == BindPrefer && c.bind.resumed, got: make(chan *sharedConn, 1), gone: make(chan struct{}), hurry: make(chan struct{}, 1)}
 	p.mu.Lock()
@@ -438,7 +431,7 @@ func (l *sharedLease) failed(a *DataAttempt) *Error {
 	a.Stranger, a.Code = l.stranger, codeNotResumed
 	why := l.why
 	l.mu.Unlock()
-	if l.p.Fallback == FallbackRange && l.p.Range != nil {
+	if l.p.Fallback == FallbackRange && l.c.srv.Passive != nil {
 		l.c.bind.unshared = true
 		return &Error{425, fmt.Sprintf("A connection from your address reached port %d, but %s. Try again: this session gets a port of its own from now on. [%s]", l.p.Port, why, a.Code)}
 	}
