@@ -208,6 +208,26 @@ func (k *checker) listener(l *Listen, key string) {
 	}
 	k.passiveAddress(key+".passive_address", l.PassiveAddress)
 	k.banner(key+".banner", l.Banner)
+	k.hostKeys(l, key+".host_keys")
+}
+
+// hostKeys makes the paths absolute, as paths does for single ones.
+func (k *checker) hostKeys(l *Listen, key string) {
+	for i, p := range l.HostKeys {
+		if !filepath.IsAbs(p) && k.c.src.dir != "" {
+			p = filepath.Join(k.c.src.dir, p)
+		}
+		st, err := os.Stat(p)
+		switch {
+		case os.IsNotExist(err):
+			k.fail(key, "no such file: %s; check the path, relative ones start at the directory of this file", printable(p))
+		case err != nil:
+			k.fail(key, "%v; the server must be able to read it", err)
+		case !st.Mode().IsRegular():
+			k.fail(key, "%s is not a regular file", printable(p))
+		}
+		l.HostKeys[i] = filepath.Clean(p)
+	}
 }
 
 func (k *checker) listenerTLS(l *Listen, key string) {
@@ -393,6 +413,7 @@ func (k *checker) rangeFree(key string, r PortRange) {
 
 func (k *checker) ftp() {
 	k.banner("ftp.banner", k.c.FTP.Banner)
+	k.banner("sftp.banner", k.c.SFTP.Banner)
 	k.passiveAddress("ftp.passive.address", k.c.FTP.Passive.Address)
 	for i, r := range k.c.FTP.Passive.Rules {
 		key := fmt.Sprintf("ftp.passive.rule[%d]", i)
@@ -466,6 +487,9 @@ func (k *checker) warn() {
 	for i := range c.Listen {
 		l, key := &c.Listen[i], fmt.Sprintf("listen[%d]", i)
 		open := !l.Host().IsLoopback() && l.Protocol != ProtocolSFTP
+		if len(l.HostKeys) > 0 && l.Protocol != ProtocolSFTP {
+			k.warning(key+".host_keys", "only sftp has host keys; the key has no effect here")
+		}
 		switch {
 		case open && l.TLS == Off:
 			k.warning(key+".tls", "passwords and files cross the network unprotected on %s; \"required\" is safe", l.Address)

@@ -24,6 +24,7 @@ type Config struct {
 
 	Listen    []Listen  `toml:"listen" doc:"One entry for each socket that takes connections."`
 	FTP       FTP       `toml:"ftp" doc:"The FTP protocol, for every listener that speaks it."`
+	SFTP      SFTP      `toml:"sftp" doc:"SFTP and SCP, for every listener that speaks them."`
 	TLS       TLS       `toml:"tls" doc:"Certificates. Without any, a self-signed one is made and kept in data_dir/tls."`
 	Limits    Limits    `toml:"limits" doc:"Ceilings for the whole server. Limits of one account belong to the account."`
 	Upload    Upload    `toml:"upload" doc:"How uploads are stored."`
@@ -53,6 +54,7 @@ type Listen struct {
 	PassivePorts   *PortRange `toml:"passive_ports" example:"\"51000-51099\"" reload:"live" derived:"ftp.passive.ports" doc:"Own range of passive ports for this listener."`
 	PassiveAddress string     `toml:"passive_address" example:"\"203.0.113.5\"" reload:"live" derived:"ftp.passive.address" doc:"Own announced address for this listener."`
 	Banner         string     `toml:"banner" reload:"live" derived:"ftp.banner" doc:"Own greeting for this listener."`
+	HostKeys       []string   `toml:"host_keys" example:"[\"/etc/ssh/ssh_host_ed25519_key\"]" reload:"live" derived:"those made at the first start, in data_dir/ssh" doc:"Private key files with which an sftp listener proves itself. A certificate in a file of the same name with -cert.pub added is used as well."`
 	LegacyTLS      bool       `toml:"legacy_tls" default:"false" reload:"live" doc:"Whether TLS 1.0 and 1.1 are accepted on this listener, for devices that know nothing newer. Both are broken: give such devices a listener of their own."`
 }
 
@@ -75,16 +77,29 @@ type FTP struct {
 
 // Passive is [ftp.passive].
 type Passive struct {
-	Ports   PortRange     `toml:"ports" default:"50000-50999" reload:"live" doc:"Range of ports, within 1024-65535. Every transfer that runs at the same time needs one."`
-	Address string        `toml:"address" default:"" reload:"live" doc:"Address announced to clients: an IP address, a host name, or empty for the address the client reached. Set it to the public address behind NAT."`
-	Resolve Duration      `toml:"resolve" default:"5m" min:"1s" reload:"live" doc:"How long a resolved host name in address is used before it is looked up again."`
-	Rules   []PassiveRule `toml:"rule" doc:"Other addresses for clients of certain networks, such as the inside of a NAT. The first rule that matches counts."`
+	Ports          PortRange      `toml:"ports" default:"50000-50999" reload:"live" doc:"Range of ports, within 1024-65535. Every transfer that runs at the same time needs one."`
+	Address        string         `toml:"address" default:"" reload:"live" doc:"Address announced to clients: an IP address, a host name, or empty for the address the client reached. Set it to the public address behind NAT."`
+	Shared         string         `toml:"shared" default:"" example:"\":989\"" reload:"restart" doc:"One address and port for the protected data connections of all sessions, such as :989. The client's TLS session tells whose connection it is, so this port takes the place of the whole range for FTPS; clear sessions keep the range. Empty: every transfer uses the range."`
+	SharedFallback SharedFallback `toml:"shared_fallback" default:"address" reload:"restart" doc:"What becomes of a client that does not resume its TLS session on the shared port. address: it is known by its address when no other session from there waits; range: it gets a port of the range; refuse: it is refused with the reason. Listeners with data_session = require always refuse."`
+	Resolve        Duration       `toml:"resolve" default:"5m" min:"1s" reload:"live" doc:"How long a resolved host name in address is used before it is looked up again."`
+	Rules          []PassiveRule  `toml:"rule" doc:"Other addresses for clients of certain networks, such as the inside of a NAT. The first rule that matches counts."`
 }
 
 // PassiveRule is one [[ftp.passive.rule]].
 type PassiveRule struct {
 	Networks []Prefix `toml:"networks" example:"[\"10.0.0.0/8\"]" reload:"live" required:"true" doc:"Networks of the clients."`
 	Address  string   `toml:"address" example:"\"10.0.0.5\"" reload:"live" required:"true" doc:"Address announced to them: an IP address or a host name."`
+}
+
+// SFTP is [sftp].
+type SFTP struct {
+	Banner        string   `toml:"banner" default:"" reload:"live" doc:"Text that SSH clients show before the log-in. Empty: none. A listener may have its own."`
+	LoginTimeout  Duration `toml:"login_timeout" default:"60s" min:"1s" reload:"live" doc:"Time from the connection to a finished log-in."`
+	IdleTimeout   Duration `toml:"idle_timeout" default:"15m" min:"1s" reload:"live" doc:"Time without a request before a connection is closed that has no file open."`
+	KeepAlive     Duration `toml:"keep_alive" default:"60s" min:"1s" reload:"live" doc:"How often a client is asked whether it is still there, which also keeps routers from forgetting the connection."`
+	Compatible    bool     `toml:"compatible" default:"false" reload:"live" doc:"Whether old clients are given algorithms that audits object to: NIST curves and ECDSA host keys, a 2048-bit group, MACs computed before encryption. SHA-1 and CBC are never offered."`
+	TrustedUserCA string   `toml:"trusted_user_ca" default:"" example:"\"/etc/portreeve/user_ca.pub\"" path:"file" reload:"live" doc:"Public keys of authorities, one a line, whose user certificates log in as the accounts they name."`
+	RevokedKeys   string   `toml:"revoked_keys" default:"" example:"\"/etc/portreeve/revoked\"" path:"file" reload:"live" doc:"Keys and certificates that no longer log in, one a line: a public key, SHA256:..., serial: 5, serial: 5-9 or id: NAME."`
 }
 
 // TLS is [tls].

@@ -19,6 +19,7 @@ import (
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/ftpd"
 	"github.com/portreeve/portreeve/internal/ports"
+	"github.com/portreeve/portreeve/internal/sshd"
 )
 
 // socket is one bound control socket and what serves it now.
@@ -41,7 +42,7 @@ type source struct {
 // connections of the old one live on with it.
 type generation struct {
 	front     Front
-	backend   *ftpd.Backend
+	backend   interface{ Connections() int }
 	gate      *gate
 	pool      *ports.Pool
 	announcer *announcer
@@ -86,7 +87,7 @@ func (g *gate) Addr() net.Addr { return g.acc.Addr() }
 func (g *generation) serve(wg *sync.WaitGroup, log *slog.Logger) {
 	wg.Go(func() {
 		defer close(g.served)
-		if err := g.front.Serve(g.gate); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, ftp.ErrServerClosed) {
+		if err := g.front.Serve(g.gate); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, ftp.ErrServerClosed) && !errors.Is(err, sshd.ErrServerClosed) {
 			log.Error("a listener stopped serving", "address", g.gate.Addr().String(), "err", err)
 		}
 	})
@@ -221,6 +222,8 @@ func (s *Server) doors() string {
 	for _, so := range s.sockets {
 		what := "FTP"
 		switch {
+		case so.entry.Protocol == config.ProtocolSFTP:
+			what = "SSH (SFTP and SCP)"
 		case so.entry.Implicit():
 			what = "FTP with implicit TLS"
 		case so.entry.TLS != config.Off:

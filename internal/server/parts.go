@@ -79,6 +79,7 @@ type verifier struct {
 	hasher *auth.Hasher
 	log    *slog.Logger
 	chain  atomic.Pointer[auth.Chain]
+	ca     atomic.Pointer[auth.UserCA] // of SSH certificates; nil: none
 }
 
 func newVerifier(cfg *config.Config, db *store.DB, log *slog.Logger) (*verifier, error) {
@@ -101,7 +102,13 @@ func (v *verifier) set(cfg *config.Config) {
 		}
 		chain = append(chain, &auth.AnonymousVerifier{Account: account.Anonymous(a.Home, rights)})
 	}
+	if ca, err := userCA(cfg); err == nil {
+		v.ca.Store(ca)
+	} else { // a reload has read it a moment ago; keep what holds
+		v.log.Error("the authorities of SSH certificates could not be read again", "err", err)
+	}
 	chain = append(chain,
+		&auth.KeyVerifier{Users: v.users, CA: v.ca.Load},
 		&auth.CertVerifier{Users: v.users, Mapping: auth.MapCommonName | auth.MapEmail},
 		&auth.PasswordVerifier{Users: v.users, Hasher: v.hasher, Rehash: v.users.Rehash, Logger: v.log})
 	v.chain.Store(&chain)
@@ -110,6 +117,11 @@ func (v *verifier) set(cfg *config.Config) {
 // Verify implements auth.Verifier.
 func (v *verifier) Verify(ctx context.Context, from auth.Origin, c auth.Credential) (auth.Identity, error) {
 	return v.chain.Load().Verify(ctx, from, c)
+}
+
+// Probe implements auth.Prober.
+func (v *verifier) Probe(ctx context.Context, from auth.Origin, k auth.PublicKey) error {
+	return v.chain.Load().Probe(ctx, from, k)
 }
 
 // sessionConfig translates [upload] and wires the accounts.

@@ -146,11 +146,19 @@ func bindErrors(err error) []*bindError {
 
 // planAll makes a front for every entry, on the socket of the same index.
 func (s *Server) planAll(cfg *config.Config, sockets []*socket) ([]frontPlan, error) {
+	if _, err := userCA(cfg); err != nil {
+		return nil, err
+	}
 	plans := make([]frontPlan, 0, len(cfg.Listen))
 	for i := range cfg.Listen {
 		l, so := &cfg.Listen[i], sockets[i]
-		if l.Protocol != config.ProtocolFTP && l.Protocol != config.ProtocolFTPS {
-			return nil, fmt.Errorf("listener %s: this version does not speak %s; use ftp or ftps, or remove the entry", l.Name, l.Protocol)
+		if l.Protocol == config.ProtocolSFTP {
+			p, err := s.planSSH(cfg, l, so)
+			if err != nil {
+				return nil, err
+			}
+			plans = append(plans, p)
+			continue
 		}
 		pool, err := s.pool(cfg.Ports(l))
 		if err != nil {

@@ -94,9 +94,12 @@ func (s *Server) Status() Status {
 		}
 		st.Listeners = append(st.Listeners, Listener{
 			Name: l.Name, Protocol: string(l.Protocol), Address: so.acc.Addr().String(), TLS: tls,
-			Passive: s.cfg.Ports(l).String(), Announce: so.current.announcer.String(), ActiveSource: activeText(s.cfg, so),
 			Proxy: len(l.Proxy) > 0, Sessions: sessions,
 		})
+		if so.current.announcer != nil { // FTP
+			last := &st.Listeners[len(st.Listeners)-1]
+			last.Passive, last.Announce, last.ActiveSource = s.cfg.Ports(l).String(), so.current.announcer.String(), activeText(s.cfg, so)
+		}
 	}
 	return st
 }

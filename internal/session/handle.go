@@ -11,6 +11,9 @@ import (
 
 // ReadAt reads from a handle, or from a reader that can.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	if f.w != nil {
+		return f.uploadRead(p, off)
+	}
 	var src io.ReaderAt = f.h
 	if f.h == nil {
 		var ok bool
@@ -63,8 +66,12 @@ func (f *File) readback(granted, n int64) {
 	f.s.m.sent.Add(n)
 }
 
-// WriteAt writes to a handle. More than 64 MiB past the end is fault.Range.
+// WriteAt writes to a handle, or to an upload that is written with nothing
+// else. More than 64 MiB past the end is fault.Range.
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
+	if f.w != nil {
+		return f.uploadAt(p, off)
+	}
 	if f.h == nil || !f.up {
 		return 0, f.fail(fault.Text(fault.Denied, "the file is not open for writing"))
 	}
@@ -117,6 +124,9 @@ func (f *File) grow(off, n int64) error {
 
 // Stat describes the open file.
 func (f *File) Stat() (vfs.Info, error) {
+	if f.w != nil {
+		return f.uploadStat()
+	}
 	if f.h != nil {
 		i, err := f.h.Stat()
 		return i, f.place.fail("stat", err)
@@ -129,8 +139,11 @@ func (f *File) Stat() (vfs.Info, error) {
 	return i, err
 }
 
-// Truncate sets the size of a handle open for writing.
+// Truncate sets the size of a handle open for writing, or of an upload.
 func (f *File) Truncate(size int64) error {
+	if f.w != nil {
+		return f.uploadTruncate(size)
+	}
 	switch {
 	case f.h == nil || !f.up:
 		return f.fail(fault.Text(fault.Denied, "the file is not open for writing"))
@@ -154,8 +167,14 @@ func (f *File) Truncate(size int64) error {
 	return nil
 }
 
-// Sync makes what was written to a handle durable.
+// Sync makes what was written to a handle or an upload durable.
 func (f *File) Sync() error {
+	if f.w != nil && f.os != nil {
+		if err := f.os.Sync(); err != nil {
+			return f.fail(err)
+		}
+		return nil
+	}
 	if f.h == nil {
 		return nil
 	}
