@@ -199,7 +199,9 @@ func (c *Conn) receive(verb, name, mark, done string, sink Sink) {
 				err = &sourceError{cerr}
 			}
 		}
-		sink.Close(t.errorOf(err))
+		if cerr := sink.Close(t.errorOf(err)); err == nil && cerr != nil {
+			err = &sourceError{cerr}
+		}
 		return t.outcome(err, done)
 	})
 }

@@ -196,6 +196,9 @@ func (b *Bus) enqueue(ctx context.Context, en entry) error {
 // Stored returns a channel that is closed when the sink has kept something new.
 func (b *Bus) Stored() <-chan struct{} { return *b.stored.Load() }
 
+// Required reports whether Publish waits until events are kept.
+func (b *Bus) Required() bool { return b.o.Required }
+
 // Ready tells whether events can be kept now. When they are Required and the
 // sink fails it is fault.Unavailable: nothing that would have to be recorded
 // should begin.

@@ -87,6 +87,11 @@ func (s *Session) authorizeIn(v *view, o op, name string) (place, error) {
 	if err := s.over(); err != nil {
 		return place{}, fault.Wrap(r.name, name, err)
 	}
+	if o != opStat && o != opList {
+		if err := s.m.recordable(); err != nil {
+			return place{}, err
+		}
+	}
 	var err error
 	if r.names {
 		name, err = vfs.Clean(name)

@@ -433,17 +433,19 @@ func (f *File) Close(cause error) error {
 	f.unpaced(f.credit.Swap(0))
 	f.s.remove(f)
 	if !f.quiet {
-		f.publish(ctx, cause)
+		if perr := f.publish(ctx, cause); err == nil {
+			err = perr
+		}
 	}
 	return err
 }
 
-func (f *File) publish(ctx context.Context, cause error) {
+func (f *File) publish(ctx context.Context, cause error) error {
 	e := f.s.g.event(f.kind)
 	e.User, e.Path, e.Bytes = f.s.user, f.name, f.moved.Load()
 	e.Took = f.s.m.conf.Now().Sub(f.start)
 	if cause != nil {
 		e.Fault, e.Detail = fault.KindOf(cause), cause.Error()
 	}
-	f.s.m.publish(ctx, e)
+	return f.s.m.record(ctx, e)
 }

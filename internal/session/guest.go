@@ -134,6 +134,9 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 		return nil, err
 	}
 	m, name := g.m, c.Username()
+	if err := m.recordable(); err != nil {
+		return nil, err
+	}
 	a := m.limits.Attempt(from.Remote.Addr(), name)
 	if err := a.Wait(ctx); err != nil {
 		a.Abandon()
@@ -262,6 +265,9 @@ func (g *Guest) start(ctx context.Context, from auth.Origin, id auth.Identity, u
 	if from.TLS {
 		e.Detail += ", tls"
 	}
-	m.publish(ctx, e)
+	if err := m.record(ctx, e); err != nil {
+		s.Close(err)
+		return nil, err
+	}
 	return s, nil
 }

@@ -190,16 +190,34 @@ func (m *Manager) banned(ctx context.Context, from auth.Origin, banned bool, why
 
 // publish hands e to the bus. An event that is not stored is counted there; an
 // operation that has happened cannot be taken back for it.
-func (m *Manager) publish(ctx context.Context, e events.Event) {
+func (m *Manager) publish(ctx context.Context, e events.Event) { _ = m.record(ctx, e) }
+
+// record is publish for what must not count as done without its event: where
+// the audit trail is required, the error says that it was not kept.
+func (m *Manager) record(ctx context.Context, e events.Event) error {
 	if m.bus == nil {
-		return
+		return nil
 	}
 	if e.Time.IsZero() {
 		e.Time = m.conf.Now()
 	}
-	if err := m.bus.Publish(context.WithoutCancel(ctx), e); err != nil {
-		m.log.Error("an event was not stored", "kind", string(e.Kind), "session", e.Session, "err", err)
+	err := m.bus.Publish(context.WithoutCancel(ctx), e)
+	if err == nil {
+		return nil
 	}
+	m.log.Error("an event was not stored", "kind", string(e.Kind), "session", e.Session, "err", err)
+	if !m.bus.Required() {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "record "+string(e.Kind), e.Path, err)
+}
+
+// recordable refuses what would have to be recorded while that is impossible.
+func (m *Manager) recordable() error {
+	if m.bus == nil {
+		return nil
+	}
+	return m.bus.Ready()
 }
 
 // Totals returns the octets sent to and received from clients since the start.

@@ -18,7 +18,7 @@ import (
 func (s *Session) Open(ctx context.Context, name string, offset int64) (*File, error) {
 	f, err := s.openFile(ctx, name, offset, events.Download)
 	if err != nil {
-		s.tell(ctx, events.Download, name, "", s.m.conf.Now(), 0, err)
+		err = s.tell(ctx, events.Download, name, "", s.m.conf.Now(), 0, err)
 	}
 	return f, err
 }
@@ -85,7 +85,7 @@ func sizeOf(r any, f *os.File, offset int64) int64 {
 func (s *Session) Create(ctx context.Context, name string, o vfs.CreateOptions) (*File, error) {
 	f, err := s.create(ctx, name, o, events.Upload, place.charge0)
 	if err != nil {
-		s.tell(ctx, events.Upload, name, "", s.m.conf.Now(), 0, err)
+		err = s.tell(ctx, events.Upload, name, "", s.m.conf.Now(), 0, err)
 	}
 	return f, err
 }
@@ -177,7 +177,7 @@ func (s *Session) OpenHandle(ctx context.Context, name string, flag int, perm fs
 	}
 	f, err := s.openHandle(ctx, name, flag, perm, k)
 	if err != nil {
-		s.tell(ctx, k, name, "", s.m.conf.Now(), 0, err)
+		err = s.tell(ctx, k, name, "", s.m.conf.Now(), 0, err)
 	}
 	return f, err
 }

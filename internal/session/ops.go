@@ -108,13 +108,14 @@ func (s *Session) ask(ctx context.Context, k events.Kind, name, target string) e
 	return s.m.bus.Ask(ctx, e)
 }
 
-// tell publishes what came of a change. Everyday misses (no such file, exists
+// tell publishes what came of a change and returns err, or why the event could
+// not be kept when it must be. Everyday misses (no such file, exists
 // already) are no news; what was refused or broke is.
-func (s *Session) tell(ctx context.Context, k events.Kind, name, target string, began time.Time, bytes int64, err error) {
+func (s *Session) tell(ctx context.Context, k events.Kind, name, target string, began time.Time, bytes int64, err error) error {
 	kind := fault.KindOf(err)
 	switch kind {
 	case fault.NotExist, fault.Exist, fault.WrongType, fault.Invalid, fault.Range, fault.Unsupported, fault.Stopping:
-		return
+		return err
 	}
 	e := s.g.event(k)
 	e.User, e.Path, e.Target, e.Bytes, e.Fault = s.user, name, target, bytes, kind
@@ -122,14 +123,17 @@ func (s *Session) tell(ctx context.Context, k events.Kind, name, target string, 
 	if err != nil {
 		e.Detail = err.Error()
 	}
-	s.m.publish(ctx, e)
+	if perr := s.m.record(ctx, e); err == nil {
+		return perr
+	}
+	return err
 }
 
 // change runs do at the authorised place, with hooks before and an event after.
 func (s *Session) change(ctx context.Context, o op, k events.Kind, name string, do func(p place) error) (err error) {
 	began := s.m.conf.Now()
 	shown := name
-	defer func() { s.tell(ctx, k, shown, "", began, 0, err) }()
+	defer func() { err = s.tell(ctx, k, shown, "", began, 0, err) }()
 	p, err := s.authorize(o, name)
 	if err != nil {
 		return err
@@ -267,7 +271,7 @@ func (s *Session) Link(ctx context.Context, from, to string) error {
 
 func (s *Session) link(ctx context.Context, target, name string, do func(p, t place) error) (err error) {
 	began, shown := s.m.conf.Now(), name
-	defer func() { s.tell(ctx, events.Link, shown, target, began, 0, err) }()
+	defer func() { err = s.tell(ctx, events.Link, shown, target, began, 0, err) }()
 	v := s.view.Load()
 	p, err := s.authorizeIn(v, opLink, name)
 	if err != nil {

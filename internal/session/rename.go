@@ -19,7 +19,7 @@ import (
 // Files may cross mounts (they are copied, then removed); directories may not.
 func (s *Session) Rename(ctx context.Context, from, to string, replace bool) (err error) {
 	began, shown, target := s.m.conf.Now(), from, to
-	defer func() { s.tell(ctx, events.Rename, shown, target, began, 0, err) }()
+	defer func() { err = s.tell(ctx, events.Rename, shown, target, began, 0, err) }()
 	v := s.view.Load()
 	src, err := s.authorizeIn(v, opRename, from)
 	if err != nil {
@@ -187,7 +187,7 @@ func (s *Session) moveAcross(ctx context.Context, src, dst place, info vfs.Info,
 // It returns the octets copied and publishes one copy event.
 func (s *Session) Copy(ctx context.Context, from, to string) (n int64, err error) {
 	began, shown, target := s.m.conf.Now(), from, to
-	defer func() { s.tell(ctx, events.Copy, shown, target, began, n, err) }()
+	defer func() { err = s.tell(ctx, events.Copy, shown, target, began, n, err) }()
 	v := s.view.Load()
 	src, err := s.authorizeIn(v, opDownload, from)
 	if err != nil {
