@@ -156,7 +156,7 @@ func (t *transfer) accept(d *dataConn, a *DataAttempt) *Error {
 		case time.Now().Before(limit) && !t.marked:
 			t.sayMark()
 			continue
-		case errors.Is(err, errNotResumed):
+		case errors.Is(err, errNotResumed), shared != nil && shared.noted():
 			return shared.failed(a)
 		case a.Stranger.IsValid():
 			a.Code = codeStranger
@@ -171,7 +171,7 @@ func (t *transfer) accept(d *dataConn, a *DataAttempt) *Error {
 // isPeer reports whether a data connection comes from where it may.
 func (c *Conn) isPeer(nc net.Conn) bool {
 	peer := addrPort(nc.RemoteAddr()).Addr()
-	return peer.WithZone("") == c.remote.Addr().WithZone("") || allowed(c.srv.FXP, peer)
+	return peer.WithZone("") == c.remote.Addr().WithZone("") || allowed(c.srv.FXP, peer) || allowed(c.srv.DataPeers, peer)
 }
 
 func (t *transfer) dial(d *dataConn, a *DataAttempt) *Error {

@@ -43,6 +43,8 @@ type Config struct {
 	ActivePort     int                      // source port of active data connections, 0: any
 	FXP            []netip.Prefix           // networks other than the client's own that PORT and PASV peers may be in
 
+	DataPeers []netip.Prefix // networks that passive data connections may come from besides the client's address: balancers
+
 	LoginTimeout time.Duration // from accept to a successful log-in; default 60 s
 	IdleTimeout  time.Duration // between commands, never during a transfer; default 15 min
 	StallTimeout time.Duration // no byte moved in a transfer; default 2 min

@@ -358,6 +358,12 @@ func (l *sharedLease) note(peer netip.AddrPort, why string) {
 	}
 }
 
+func (l *sharedLease) noted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.why != ""
+}
+
 // deliver hands the connection to the session; false when it no longer waits.
 func (l *sharedLease) deliver(sc *sharedConn) bool {
 	l.p.mu.Lock()

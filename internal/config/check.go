@@ -415,6 +415,7 @@ func (k *checker) ftp() {
 	k.banner("ftp.banner", k.c.FTP.Banner)
 	k.banner("sftp.banner", k.c.SFTP.Banner)
 	k.passiveAddress("ftp.passive.address", k.c.FTP.Passive.Address)
+	k.shared()
 	for i, r := range k.c.FTP.Passive.Rules {
 		key := fmt.Sprintf("ftp.passive.rule[%d]", i)
 		if len(r.Networks) == 0 {
@@ -424,6 +425,29 @@ func (k *checker) ftp() {
 			k.fail(key+".address", "missing; write the address that these clients should connect to")
 		}
 		k.passiveAddress(key+".address", r.Address)
+	}
+}
+
+// shared checks the one port for protected data connections: it must be
+// nobody else's.
+func (k *checker) shared() {
+	p := &k.c.FTP.Passive
+	if p.Shared == "" {
+		return
+	}
+	const key = "ftp.passive.shared"
+	if _, err := checkAddress(p.Shared); err != nil {
+		k.fail(key, "%s", err)
+		return
+	}
+	l := Listen{Address: p.Shared}
+	if p.Ports.Contains(l.Port()) {
+		k.fail(key, "port %d lies in ftp.passive.ports (%s); move one of them", l.Port(), p.Ports)
+	}
+	for i := range k.c.Listen {
+		if o := &k.c.Listen[i]; o.Port() == l.Port() && l.Port() != 0 {
+			k.fail(key, "port %d belongs to listener %s%s; data connections need a port of their own, such as :989", l.Port(), o.Name, k.where(fmt.Sprintf("listen[%d].address", i)))
+		}
 	}
 }
 

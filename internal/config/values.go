@@ -55,6 +55,17 @@ const (
 	BindRequire Binding = "require"
 )
 
+// SharedFallback says what becomes of a client that does not resume its TLS
+// session on the shared data port.
+type SharedFallback string
+
+// The fallbacks.
+const (
+	SharedAddress SharedFallback = "address"
+	SharedRange   SharedFallback = "range"
+	SharedRefuse  SharedFallback = "refuse"
+)
+
 // Demand says whether client certificates are asked for.
 type Demand string
 
@@ -114,11 +125,12 @@ type AuditFormat string
 // chooser is a value that is one of a few words.
 type chooser interface{ choices() []string }
 
-func (AuditFormat) choices() []string { return []string{"json", "text", "xferlog", "w3c"} }
-func (Protocol) choices() []string    { return []string{"ftp", "ftps", "sftp"} }
-func (Policy) choices() []string      { return []string{"off", "offered", "required"} }
-func (Binding) choices() []string     { return []string{"off", "prefer", "require"} }
-func (Demand) choices() []string      { return []string{"off", "optional", "required"} }
+func (AuditFormat) choices() []string    { return []string{"json", "text", "xferlog", "w3c"} }
+func (Protocol) choices() []string       { return []string{"ftp", "ftps", "sftp"} }
+func (Policy) choices() []string         { return []string{"off", "offered", "required"} }
+func (Binding) choices() []string        { return []string{"off", "prefer", "require"} }
+func (SharedFallback) choices() []string { return []string{"address", "range", "refuse"} }
+func (Demand) choices() []string         { return []string{"off", "optional", "required"} }
 func (ActiveSource) choices() []string {
 	return []string{"control-1", "any"}
 }

@@ -117,7 +117,7 @@ func (s *Server) plan(cfg *config.Config, l *config.Listen, so *socket, tc *tls.
 		Backend: backend, Greeting: first(l.Banner, cfg.FTP.Banner), Product: "Portreeve", Version: s.opt.Version,
 		TLS: tc, Implicit: l.Implicit(), ControlTLS: tlsPolicy(l.TLS), DataTLS: tlsPolicy(l.DataTLS),
 		Binding: binding(l.DataSession), LooseClose: !l.StrictClose, AllowCCC: l.AllowCCC,
-		Passive:        pool,
+		Passive: pool, Shared: s.shared, DataPeers: prefixes(l.Proxy),
 		PassiveAddress: func(c *ftp.Conn) netip.Addr { return an.choose(c.RemoteAddr().Addr()) },
 		NoActive:       !cfg.FTP.Active, RawASCII: !cfg.FTP.ASCII, ActivePort: src.port, FXP: prefixes(cfg.FTP.FXP),
 		LoginTimeout: cfg.FTP.LoginTimeout.Std(), IdleTimeout: cfg.FTP.IdleTimeout.Std(),

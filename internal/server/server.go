@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/portreeve/portreeve/ftp"
 	"github.com/portreeve/portreeve/internal/certs"
 	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/events"
@@ -66,6 +67,7 @@ type Server struct {
 	storages *storages
 	manager  *session.Manager
 	book     *addressBook
+	audit    *audit
 	recorder *ports.Recorder
 	wall     *ownWall
 
@@ -76,6 +78,7 @@ type Server struct {
 	sockets  []*socket
 	retired  []*generation
 	pools    map[config.PortRange]*ports.Pool
+	shared   *ftp.SharedPort // nil: the range serves protected data connections too
 	warnings []string
 	state    state
 
@@ -160,10 +163,15 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	if s.certs, err = certs.Open(cfg, s.log); err != nil {
 		return err
 	}
-	if s.db, err = openStore(bg, s.dataDir); err != nil {
+	var how []store.Option
+	if cfg.Audit.Required {
+		how = append(how, store.Synced())
+	}
+	if s.db, err = openStore(bg, s.dataDir, how...); err != nil {
 		return err
 	}
-	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log})
+	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log, Required: cfg.Audit.Required})
+	s.audit = newAudit(cfg, s.db, s.bus, s.log)
 	sub := s.bus.Subscribe("log")
 	write := events.LogSubscriber(s.log)
 	s.bg.Go(func() {
@@ -199,6 +207,9 @@ func (s *Server) bindFirst(bg context.Context, cfg *config.Config) error {
 	}
 	for i := range cfg.Listen {
 		s.sockets = append(s.sockets, s.newSocket(&cfg.Listen[i], lns[i]))
+	}
+	if err := s.openShared(cfg); err != nil {
+		return err
 	}
 	plans, err := s.planAll(cfg, s.sockets)
 	if err != nil {
@@ -281,6 +292,8 @@ func (s *Server) background(ctx context.Context) {
 	s.bg.Go(func() { s.certs.Watch(ctx) })
 	s.bg.Go(func() { s.book.run(ctx) })
 	s.bg.Go(func() { s.noteLogins(ctx) })
+	s.bg.Go(func() { s.keepAudit(ctx) })
+	s.audit.resume()
 	s.bg.Go(func() {
 		t := time.NewTicker(30 * time.Second)
 		defer t.Stop()

@@ -102,6 +102,9 @@ func (s *Server) release() error {
 	for _, p := range s.pools {
 		errs = append(errs, p.Close())
 	}
+	if s.shared != nil {
+		s.shared.Close()
+	}
 	s.mu.Unlock()
 	s.bgCancel()
 	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
@@ -118,6 +121,12 @@ func (s *Server) release() error {
 		s.storages.wait()
 	}
 	s.bg.Wait() // the log subscription ends with the bus
+	if s.audit != nil {
+		if err := s.audit.finish(ctx); err != nil {
+			s.log.Error("the last events did not reach every audit file; they follow at the next start", "err", err)
+		}
+		s.logHead(ctx)
+	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
