@@ -66,13 +66,19 @@ func (s *Service) changed(ctx context.Context, name, what string) {
 			s.log.Error("live sessions did not follow a change of their account; they were ended or keep the old rights", "user", name, "err", err)
 		}
 	}
+	s.record(ctx, name, what)
+}
+
+// record publishes a change with who made it. name is the account, "" for a
+// change of something else.
+func (s *Service) record(ctx context.Context, name, what string) {
 	if s.bus == nil {
 		return
 	}
 	if who := actor(ctx); who != "" {
 		what += " by " + who
 	}
-	if err := s.bus.Publish(ctx, events.Event{Kind: events.UserChanged, User: name, Detail: what}); err != nil {
+	if err := s.bus.Publish(context.WithoutCancel(ctx), events.Event{Kind: events.UserChanged, User: name, Detail: what}); err != nil {
 		s.log.Error("a change was not recorded", "user", name, "change", what, "err", err)
 	}
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -53,10 +54,16 @@ const defaultReason = "an administrator ended this session"
 // there are none.
 func (s *Service) Sessions(ctx context.Context) ([]Session, error) {
 	out := []Session{}
+	if err := s.may(ctx, ScopeRead); err != nil {
+		return nil, err
+	}
 	if s.live == nil {
 		return out, nil
 	}
 	for _, v := range s.live.Sessions() {
+		if !s.sees(ctx, v.User) {
+			continue
+		}
 		out = append(out, Session{ID: v.ID, User: v.User, Protocol: v.Protocol, Listener: v.Listener, Remote: v.Remote.String(), TLS: v.TLS,
 			Since: v.Since, Command: v.Command, Transfer: v.Op, Path: v.Path, Bytes: v.Bytes, Size: v.Size, Rate: v.Rate, Down: v.Sent, Up: v.Received})
 	}
@@ -66,7 +73,10 @@ func (s *Service) Sessions(ctx context.Context) ([]Session, error) {
 // Kick ends the session of that id; reason, which may be empty, goes to the
 // client and the log. fault.NotExist when there is none.
 func (s *Service) Kick(ctx context.Context, id, reason string) error {
-	if s.live == nil || !s.live.Kick(id, orDefault(reason)) {
+	if err := s.may(ctx, ScopeSessions); err != nil {
+		return err
+	}
+	if !s.ownSession(ctx, id) || s.live == nil || !s.live.Kick(id, orDefault(reason)) {
 		return fault.Text(fault.NotExist, fmt.Sprintf("there is no session %q; it may have ended already", id))
 	}
 	return nil
@@ -74,13 +84,38 @@ func (s *Service) Kick(ctx context.Context, id, reason string) error {
 
 // KickUser ends all sessions of a user and returns how many there were.
 func (s *Service) KickUser(ctx context.Context, name, reason string) (int, error) {
-	if err := account.ValidName(name); err != nil {
+	if err := errors.Join(s.may(ctx, ScopeSessions), account.ValidName(name)); err != nil {
 		return 0, err
 	}
-	if s.live == nil {
+	if s.live == nil || !s.sees(ctx, name) {
 		return 0, nil
 	}
 	return s.live.KickUser(name, orDefault(reason)), nil
+}
+
+// sees reports whether the caller's groups reach the user of a session.
+func (s *Service) sees(ctx context.Context, user string) bool {
+	p := principal(ctx)
+	if p == nil || len(p.Groups) == 0 {
+		return true
+	}
+	u, err := s.store.UserByName(ctx, user)
+	return err == nil && inGroups(ctx, u)
+}
+
+func (s *Service) ownSession(ctx context.Context, id string) bool {
+	p := principal(ctx)
+	if p == nil || len(p.Groups) == 0 {
+		return true
+	}
+	if s.live != nil {
+		for _, v := range s.live.Sessions() {
+			if v.ID == id {
+				return v.User != "" && s.sees(ctx, v.User)
+			}
+		}
+	}
+	return false
 }
 
 func orDefault(reason string) string {

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/portreeve/portreeve/internal/account"
@@ -19,11 +18,16 @@ type Settings struct {
 	MustChange *bool     `json:"must_change,omitempty"`
 	Home       *string   `json:"home,omitempty"` // absolute host directory
 	Groups     *[]string `json:"groups,omitempty"`
+	AddGroups  []string  `json:"add_groups,omitempty"`  // at the end, where they decide least
+	DropGroups []string  `json:"drop_groups,omitempty"` // names
 
 	Mounts     []account.Mount `json:"mounts,omitempty"`      // each replaces the mount at its path, or is added
 	DropMounts []string        `json:"drop_mounts,omitempty"` // paths
 	Rules      []account.Rule  `json:"rules,omitempty"`       // each replaces the rule at its path, or is added
 	DropRules  []string        `json:"drop_rules,omitempty"`  // paths
+	// ChangeRules alters parts of the rule at a path and leaves the others; one
+	// that is not there begins as a copy of the rule that governs the path.
+	ChangeRules []RuleChange `json:"change_rules,omitempty"`
 
 	QuotaBytes    *int64 `json:"quota_bytes,omitempty"`    // 0: no limit
 	QuotaFiles    *int64 `json:"quota_files,omitempty"`    // 0: no limit
@@ -38,6 +42,39 @@ type Settings struct {
 	Keys         *[]string        `json:"keys,omitempty"`
 	Certificates *[]string        `json:"certificates,omitempty"` // SHA-256 fingerprints, hex
 	KeyOnly      *bool            `json:"key_only,omitempty"`
+
+	IfMatch string `json:"-"` // the version the change is meant for, see Version; empty: any
+}
+
+// RuleChange alters a rule; what is nil stays.
+type RuleChange struct {
+	Path   string          `json:"path"`
+	Rights *account.Rights `json:"rights,omitempty"`
+	Allow  *[]string       `json:"allow,omitempty"`
+	Deny   *[]string       `json:"deny,omitempty"`
+	Hide   *[]string       `json:"hide,omitempty"`
+}
+
+// changeRules applies changes in order. A new rule starts with the rights of
+// the rule above it, so that naming a pattern does not give rights away; the
+// patterns above go on by themselves only where no rule is set, so they are
+// copied too.
+func changeRules(rules []account.Rule, changes []RuleChange) []account.Rule {
+	rules = slices.Clone(rules)
+	for _, c := range changes {
+		i := slices.IndexFunc(rules, func(r account.Rule) bool { return r.Path == c.Path })
+		if i < 0 {
+			above, _ := account.Fold(account.User{Rules: rules}, nil).Decide(c.Path)
+			above.Path = c.Path
+			i, rules = len(rules), append(rules, above)
+		}
+		r := &rules[i]
+		set(&r.Rights, c.Rights)
+		set(&r.Allow, c.Allow)
+		set(&r.Deny, c.Deny)
+		set(&r.Hide, c.Hide)
+	}
+	return rules
 }
 
 // NewUser is a user to create.
@@ -55,6 +92,7 @@ type ListOptions struct {
 	After string // names after this one
 	Limit int    // 0: 1000
 	Match string // part of the name or comment; empty: all
+	Group string // only members of it; empty: all
 }
 
 // apply changes u as s says.
@@ -64,6 +102,7 @@ func (s Settings) apply(u *account.User) {
 	set(&u.MustChange, s.MustChange)
 	set(&u.Home, s.Home)
 	set(&u.Groups, s.Groups)
+	u.Groups = merge(u.Groups, s.AddGroups, s.DropGroups, func(g string) string { return g })
 	set(&u.Quota.Bytes, s.QuotaBytes)
 	set(&u.Quota.Files, s.QuotaFiles)
 	set(&u.Bandwidth.Down, s.BandwidthDown)
@@ -78,6 +117,7 @@ func (s Settings) apply(u *account.User) {
 	set(&u.KeyOnly, s.KeyOnly)
 	u.Mounts = merge(u.Mounts, s.Mounts, s.DropMounts, func(m account.Mount) string { return m.Path })
 	u.Rules = merge(u.Rules, s.Rules, s.DropRules, func(r account.Rule) string { return r.Path })
+	u.Rules = changeRules(u.Rules, s.ChangeRules)
 }
 
 func set[T any](dst *T, v *T) {
@@ -101,17 +141,7 @@ func merge[T any](old, add []T, drop []string, key func(T) string) []T {
 }
 
 // Empty reports whether s changes nothing.
-func (s Settings) Empty() bool { return reflect.ValueOf(s).IsZero() }
-
-// names lists the settings that are given, by their JSON names.
-func (s Settings) names() []string {
-	var out []string
-	v := reflect.ValueOf(s)
-	for i := range v.NumField() {
-		if !v.Field(i).IsZero() {
-			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-			out = append(out, name)
-		}
-	}
-	return out
+func (s Settings) Empty() bool {
+	s.IfMatch = ""
+	return reflect.ValueOf(s).IsZero()
 }

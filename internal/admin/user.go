@@ -25,11 +25,22 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (account.User, erro
 	if err := account.ValidName(n.Name); err != nil {
 		return u, err // before the name becomes part of a path
 	}
-	n.Settings.apply(&u)
-	if u.Home == "" {
-		u.Home = filepath.Join(s.data, homesDir, u.Name)
+	if err := s.may(ctx, ScopeUsers); err != nil {
+		return u, err
 	}
-	if err := errors.Join(s.check(u), s.checkDirs(u)); err != nil {
+	n.Settings.apply(&u)
+	if err := delegable(ctx, n.Settings, u); err != nil {
+		return u, err
+	}
+	full, err := s.inherit(ctx, u)
+	if err != nil {
+		return u, err
+	}
+	if full.Home == "" && !slices.ContainsFunc(full.Mounts, func(m account.Mount) bool { return m.Path == "/" }) {
+		u.Home = filepath.Join(s.data, homesDir, u.Name)
+		full.Home = u.Home
+	}
+	if err := errors.Join(s.check(u), s.checkDirs(full)); err != nil {
 		return u, err
 	}
 	if _, err := s.store.UserByName(ctx, u.Name); err == nil {
@@ -42,7 +53,7 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (account.User, erro
 			return u, err
 		}
 	}
-	undo, err := s.makeDirs(u)
+	undo, err := s.makeDirs(full)
 	if err != nil {
 		return u, err
 	}
@@ -75,31 +86,51 @@ func (s *Service) UpdateUser(ctx context.Context, name string, set Settings) (ac
 	if err := account.ValidName(name); err != nil {
 		return account.User{}, err
 	}
+	if err := s.may(ctx, ScopeUsers); err != nil {
+		return account.User{}, err
+	}
 	now, err := s.store.UserByName(ctx, name)
 	if err != nil {
 		return now, missing(name, err)
 	}
+	if err := reach(ctx, now); err != nil {
+		return account.User{}, err
+	}
 	// Directories are made before the transaction, which should not wait for a
 	// slow disk; so what the change leads to is checked first, and again inside.
 	set.apply(&now)
-	var fresh account.User
+	fresh := account.User{Name: name}
 	set.apply(&fresh)
-	if err := errors.Join(s.check(now), s.checkDirs(fresh)); err != nil {
+	if len(fresh.Groups) > 0 { // what the groups bring counts as new too
+		if fresh, err = s.inherit(ctx, account.User{Name: name, Home: now.Home, Groups: now.Groups, Mounts: fresh.Mounts}); err != nil {
+			return now, err
+		}
+		if set.Home == nil && fresh.Home == now.Home {
+			fresh.Home = ""
+		}
+	}
+	if err := errors.Join(delegable(ctx, set, now), s.check(now), s.checkDirs(fresh)); err != nil {
 		return now, err
 	}
 	undo, err := s.makeDirs(fresh)
 	if err != nil {
 		return now, err
 	}
+	var before, after account.User
 	err = s.store.UpdateUser(ctx, name, func(u *account.User) error {
+		before = *u
+		if set.IfMatch != "" && set.IfMatch != Version(*u) {
+			return ErrConflict
+		}
 		set.apply(u)
-		return s.check(*u)
+		after = *u
+		return errors.Join(reach(ctx, before), delegable(ctx, set, after), s.check(*u))
 	})
 	if err != nil {
 		undo()
 		return now, missing(name, err)
 	}
-	s.changed(ctx, name, "changed: "+strings.Join(set.names(), ", "))
+	s.changed(ctx, name, "changed: "+difference(before, after))
 	return s.User(ctx, name)
 }
 
@@ -109,8 +140,15 @@ func (s *Service) SetPassword(ctx context.Context, name, password string) error 
 	if err := account.ValidName(name); err != nil {
 		return err
 	}
-	if _, err := s.store.UserByName(ctx, name); err != nil {
+	if err := s.may(ctx, ScopeUsers); err != nil {
+		return err
+	}
+	u, err := s.store.UserByName(ctx, name)
+	if err != nil {
 		return missing(name, err)
+	}
+	if err := reach(ctx, u); err != nil {
+		return err
 	}
 	// Hashing takes long enough that no transaction should wait for it.
 	var fresh account.User
@@ -130,7 +168,17 @@ func (s *Service) DeleteUser(ctx context.Context, name string) error {
 	if err := account.ValidName(name); err != nil {
 		return err
 	}
-	if err := s.store.DeleteUser(ctx, name); err != nil {
+	if err := s.may(ctx, ScopeUsers); err != nil {
+		return err
+	}
+	u, err := s.store.UserByName(ctx, name)
+	if err == nil {
+		err = reach(ctx, u)
+	}
+	if err == nil {
+		err = s.store.DeleteUser(ctx, name)
+	}
+	if err != nil {
 		return missing(name, err)
 	}
 	s.changed(ctx, name, "removed")
@@ -142,38 +190,50 @@ func (s *Service) User(ctx context.Context, name string) (account.User, error) {
 	if err := account.ValidName(name); err != nil {
 		return account.User{}, err
 	}
+	if err := s.may(ctx, ScopeRead); err != nil {
+		return account.User{}, err
+	}
 	u, err := s.store.UserByName(ctx, name)
-	return u, missing(name, err)
+	if err == nil {
+		err = reach(ctx, u)
+	}
+	if err != nil {
+		return account.User{}, missing(name, err)
+	}
+	return u, nil
+}
+
+// inherit fills in what the user's groups say. A group that does not exist is
+// fault.Invalid, as it will be when the user is stored.
+func (s *Service) inherit(ctx context.Context, u account.User) (account.User, error) {
+	if len(u.Groups) == 0 {
+		return u, nil
+	}
+	gs, err := s.store.GroupsOf(ctx, u)
+	if err != nil {
+		return u, err
+	}
+	for _, name := range u.Groups {
+		if !slices.ContainsFunc(gs, func(g account.Group) bool { return g.Name == name }) {
+			return u, fault.Text(fault.Invalid, fmt.Sprintf("there is no group %q; make it first with \"portreeve group add %s\"", name, name))
+		}
+	}
+	return u.Inherit(gs), nil
 }
 
 // Users returns a page of accounts in the order of their names, and where the
 // next page starts (ListOptions.After), "" after the last.
 func (s *Service) Users(ctx context.Context, o ListOptions) ([]account.User, string, error) {
-	if o.Limit <= 0 || o.Limit > MaxPage {
-		o.Limit = MaxPage
+	if err := s.may(ctx, ScopeRead); err != nil {
+		return nil, "", err
 	}
 	match := strings.ToLower(o.Match)
-	us := []account.User{}
-	for after := o.After; ; {
-		// One more than asked for tells whether there is a next page.
-		page, err := s.store.ListUsers(ctx, after, o.Limit+1)
-		if err != nil {
-			return nil, "", err
-		}
-		for _, u := range page {
-			if !strings.Contains(strings.ToLower(u.Name), match) && !strings.Contains(strings.ToLower(u.Comment), match) {
-				continue
-			}
-			if len(us) == o.Limit {
-				return us, us[len(us)-1].Name, nil
-			}
-			us = append(us, u)
-		}
-		if len(page) <= o.Limit {
-			return us, "", nil
-		}
-		after = page[len(page)-1].Name
-	}
+	return page(o, func(after string, limit int) ([]account.User, error) { return s.store.ListUsers(ctx, after, limit) },
+		func(u account.User) string { return u.Name },
+		func(u account.User) bool {
+			return inGroups(ctx, u) && (o.Group == "" || slices.Contains(u.Groups, o.Group)) &&
+				(strings.Contains(strings.ToLower(u.Name), match) || strings.Contains(strings.ToLower(u.Comment), match))
+		})
 }
 
 // setHash checks a new password and puts its hash into u.
@@ -196,21 +256,31 @@ var protocols = []string{"ftp", "ftps", "sftp", "scp", "webdav", "web"}
 func (s *Service) check(u account.User) error {
 	var bad []error
 	if err := u.Validate(); err != nil {
-		var fe *fault.Error
-		if errors.As(err, &fe) && fe.Err != nil {
-			err = fe.Err
-		}
-		bad = append(bad, err)
+		bad = append(bad, causeOf(err))
 	}
-	for _, p := range u.Protocols {
+	bad = append(bad, badProtocols(u.Protocols)...)
+	if u.Home == "" && len(u.Groups) == 0 && !slices.ContainsFunc(u.Mounts, func(m account.Mount) bool { return m.Path == "/" }) {
+		bad = append(bad, errors.New("the home is empty; it must be an absolute directory"))
+	}
+	return invalid(bad)
+}
+
+// causeOf strips what a fault says about the operation.
+func causeOf(err error) error {
+	var fe *fault.Error
+	if errors.As(err, &fe) && fe.Err != nil {
+		return fe.Err
+	}
+	return err
+}
+
+func badProtocols(list []string) (bad []error) {
+	for _, p := range list {
 		if !slices.Contains(protocols, p) {
 			bad = append(bad, fmt.Errorf("protocol %q is unknown; known are %s", p, strings.Join(protocols, ", ")))
 		}
 	}
-	if u.Home == "" && len(u.Groups) == 0 {
-		bad = append(bad, errors.New("the home is empty; it must be an absolute directory"))
-	}
-	return invalid(bad)
+	return bad
 }
 
 func invalid(bad []error) error {
