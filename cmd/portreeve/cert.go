@@ -32,7 +32,7 @@ func (a *app) certCommand() *cobra.Command {
 			return showCertificates(a.out, cs, time.Now())
 		}}
 	show.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	c.AddCommand(show)
+	c.AddCommand(show, a.certHostKeys())
 	return c
 }
 

@@ -152,6 +152,9 @@ type accounts interface {
 	DeleteUser(ctx context.Context, name string) error
 	User(ctx context.Context, name string) (account.User, error)
 	Users(ctx context.Context, o admin.ListOptions) ([]account.User, string, error)
+	Keys(ctx context.Context, name string) ([]admin.Key, error)
+	AddKeys(ctx context.Context, name string, lines []string) ([]admin.Key, error)
+	RemoveKey(ctx context.Context, name, which string) (admin.Key, error)
 }
 
 // withAccounts runs f against the running server, or against the database when

@@ -28,7 +28,7 @@ type userFlags struct {
 	quotaBytes, bandwidthDown, bandwidthUp string
 	quotaFiles                             int64
 	maxSessions                            int
-	disabled, mustChange                   bool
+	disabled, mustChange, keyOnly          bool
 }
 
 func (u *userFlags) register(f *pflag.FlagSet) {
@@ -46,6 +46,7 @@ func (u *userFlags) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&u.protocols, "protocol", nil, "log-in only by this `PROTOCOL`: ftp, ftps, sftp; any lifts it")
 	f.StringVar(&u.expires, "expires", "", "last day, 2030-12-31, or a time span from now, 30d; never lifts it (`WHEN`)")
 	f.StringSliceVar(&u.certificates, "certificate", nil, "TLS client certificate that logs in: a PEM `FILE` or its SHA-256 fingerprint; none removes all")
+	f.BoolVar(&u.keyOnly, "key-only", false, "no password on any protocol: SSH keys and client certificates only")
 	f.BoolVar(&u.disabled, "disabled", false, "keep the account but refuse its log-ins")
 	f.BoolVar(&u.mustChange, "must-change", false, "the password must be changed at the next log-in that can do it")
 }
@@ -67,6 +68,7 @@ func (u *userFlags) settings(cmd *cobra.Command) (admin.Settings, error) {
 	given("home", func() (err error) { s.Home, err = directory(u.home); return })
 	given("comment", func() error { s.Comment = &u.comment; return nil })
 	given("disabled", func() error { s.Disabled = &u.disabled; return nil })
+	given("key-only", func() error { s.KeyOnly = &u.keyOnly; return nil })
 	given("must-change", func() error { s.MustChange = &u.mustChange; return nil })
 	given("quota-files", func() error { s.QuotaFiles = &u.quotaFiles; return nil })
 	given("max-sessions", func() error { s.MaxSessions = &u.maxSessions; return nil })
