@@ -65,6 +65,16 @@ func (f *Follower) Run(ctx context.Context) {
 	}
 }
 
+// Drain passes on what is there now, once, and returns the first failure.
+func (f *Follower) Drain(ctx context.Context) error {
+	for {
+		n, err := f.step(ctx)
+		if err != nil || n < followBatch {
+			return err
+		}
+	}
+}
+
 func (f *Follower) step(ctx context.Context) (int, error) {
 	last, ok, err := f.Trail.Cursor(ctx, f.Name)
 	if err != nil {

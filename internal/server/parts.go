@@ -19,8 +19,8 @@ import (
 )
 
 // openStore opens the database of a data directory and migrates it.
-func openStore(ctx context.Context, dataDir string) (*store.DB, error) {
-	return store.Open(ctx, filepath.Join(dataDir, store.FileName))
+func openStore(ctx context.Context, dataDir string, how ...store.Option) (*store.DB, error) {
+	return store.Open(ctx, filepath.Join(dataDir, store.FileName), how...)
 }
 
 // newLimits makes the counters and puts kept bans in force.
