@@ -134,6 +134,9 @@ func (s *Service) Group(ctx context.Context, name string) (account.Group, error)
 	if err := s.may(ctx, ScopeRead); err != nil {
 		return account.Group{}, err
 	}
+	if !knows(ctx, name) {
+		return account.Group{}, noGroup(name, fault.New(fault.NotExist, "", "", nil))
+	}
 	g, err := s.store.GroupByName(ctx, name)
 	return g, noGroup(name, err)
 }
@@ -147,8 +150,14 @@ func (s *Service) Groups(ctx context.Context, o ListOptions) ([]account.Group, s
 	return page(o, func(after string, limit int) ([]account.Group, error) { return s.store.ListGroups(ctx, after, limit) },
 		func(g account.Group) string { return g.Name },
 		func(g account.Group) bool {
-			return strings.Contains(strings.ToLower(g.Name), match) || strings.Contains(strings.ToLower(g.Comment), match)
+			return knows(ctx, g.Name) && (strings.Contains(strings.ToLower(g.Name), match) || strings.Contains(strings.ToLower(g.Comment), match))
 		})
+}
+
+// knows reports whether the caller may see the group.
+func knows(ctx context.Context, group string) bool {
+	p := principal(ctx)
+	return p == nil || len(p.Groups) == 0 || slices.Contains(p.Groups, group)
 }
 
 // Members returns a page of the names of a group's members; as Users.

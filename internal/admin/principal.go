@@ -86,7 +86,9 @@ func (s *Service) may(ctx context.Context, scope Scope) error {
 	return fault.Text(fault.Denied, fmt.Sprintf("this needs the scope %q, which %s does not have; it has %s", scope, p.Name, scopeWords(p.Scopes)))
 }
 
-// unlimited refuses an administrator who is limited to groups.
+// Unlimited refuses an administrator who is limited to groups; fault.Denied.
+func Unlimited(ctx context.Context, what string) error { return unlimited(ctx, what) }
+
 func unlimited(ctx context.Context, what string) error {
 	if p := principal(ctx); p != nil && len(p.Groups) > 0 {
 		return fault.Text(fault.Denied, fmt.Sprintf("%s is limited to members of %s and may not %s", p.Name, strings.Join(p.Groups, ", "), what))

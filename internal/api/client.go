@@ -64,6 +64,15 @@ func reach(path string, err error) error {
 
 // call sends one request and decodes the answer into out, which may be nil.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	return c.send(ctx, method, path, "", query, in, out)
+}
+
+// change sends a PATCH for the version of an object, "" for any.
+func (c *Client) change(ctx context.Context, path, version string, in, out any) error {
+	return c.send(ctx, "PATCH", path, version, nil, in, out)
+}
+
+func (c *Client) send(ctx context.Context, method, path, version string, query url.Values, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -83,6 +92,9 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if version != "" {
+		req.Header.Set("If-Match", strconv.Quote(version))
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -99,6 +111,9 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	if resp.StatusCode >= 400 {
 		var p problem
 		json.NewDecoder(answer).Decode(&p) // a body that is no problem leaves the status to speak
+		if resp.StatusCode == http.StatusPreconditionFailed {
+			return admin.ErrConflict
+		}
 		return problemError(resp.StatusCode, p)
 	}
 	if out == nil || resp.StatusCode == http.StatusNoContent {
@@ -120,7 +135,7 @@ func (c *Client) CreateUser(ctx context.Context, n admin.NewUser) (u account.Use
 
 // UpdateUser is admin.Service.UpdateUser on the server.
 func (c *Client) UpdateUser(ctx context.Context, name string, s admin.Settings) (u account.User, err error) {
-	err = c.call(ctx, "PATCH", userPath(name), nil, s, &u)
+	err = c.change(ctx, userPath(name), s.IfMatch, s, &u)
 	return u, err
 }
 
@@ -142,19 +157,126 @@ func (c *Client) User(ctx context.Context, name string) (u account.User, err err
 
 // Users is admin.Service.Users on the server.
 func (c *Client) Users(ctx context.Context, o admin.ListOptions) ([]account.User, string, error) {
+	var l UserList
+	err := c.call(ctx, "GET", "/v1/users", listQuery(o).values(), nil, &l)
+	return l.Users, l.Next, err
+}
+
+func groupPath(name string) string { return "/v1/groups/" + url.PathEscape(name) }
+
+func adminPath(name string) string { return "/v1/administrators/" + url.PathEscape(name) }
+
+func (o listQuery) values() url.Values {
 	q := url.Values{}
-	if o.After != "" {
-		q.Set("after", o.After)
-	}
-	if o.Match != "" {
-		q.Set("match", o.Match)
+	for k, v := range map[string]string{"after": o.After, "match": o.Match, "group": o.Group} {
+		if v != "" {
+			q.Set(k, v)
+		}
 	}
 	if o.Limit > 0 {
 		q.Set("limit", strconv.Itoa(o.Limit))
 	}
-	var l UserList
-	err := c.call(ctx, "GET", "/v1/users", q, nil, &l)
-	return l.Users, l.Next, err
+	return q
+}
+
+type listQuery admin.ListOptions
+
+// Access is admin.Service.Access on the server.
+func (c *Client) Access(ctx context.Context, name string, q account.Question) (x account.Explanation, err error) {
+	v := url.Values{"path": {q.Path}, "protocol": {q.Protocol}}
+	if q.From.IsValid() {
+		v.Set("from", q.From.String())
+	}
+	if !q.At.IsZero() {
+		v.Set("at", q.At.Format(time.RFC3339))
+	}
+	err = c.call(ctx, "GET", userPath(name)+"/access", v, nil, &x)
+	return x, err
+}
+
+// CreateGroup is admin.Service.CreateGroup on the server.
+func (c *Client) CreateGroup(ctx context.Context, n admin.NewGroup) (g account.Group, err error) {
+	err = c.call(ctx, "POST", "/v1/groups", nil, n, &g)
+	return g, err
+}
+
+// UpdateGroup is admin.Service.UpdateGroup on the server.
+func (c *Client) UpdateGroup(ctx context.Context, name string, s admin.GroupSettings) (g account.Group, err error) {
+	err = c.change(ctx, groupPath(name), s.IfMatch, s, &g)
+	return g, err
+}
+
+// DeleteGroup is admin.Service.DeleteGroup on the server.
+func (c *Client) DeleteGroup(ctx context.Context, name string) error {
+	return c.call(ctx, "DELETE", groupPath(name), nil, nil, nil)
+}
+
+// Group is admin.Service.Group on the server.
+func (c *Client) Group(ctx context.Context, name string) (g account.Group, err error) {
+	err = c.call(ctx, "GET", groupPath(name), nil, nil, &g)
+	return g, err
+}
+
+// Groups is admin.Service.Groups on the server.
+func (c *Client) Groups(ctx context.Context, o admin.ListOptions) ([]account.Group, string, error) {
+	var l GroupList
+	err := c.call(ctx, "GET", "/v1/groups", listQuery(o).values(), nil, &l)
+	return l.Groups, l.Next, err
+}
+
+// Members is admin.Service.Members on the server.
+func (c *Client) Members(ctx context.Context, group string, o admin.ListOptions) ([]string, string, error) {
+	var l MemberList
+	err := c.call(ctx, "GET", groupPath(group)+"/members", listQuery(o).values(), nil, &l)
+	return l.Members, l.Next, err
+}
+
+// CreateAdministrator is admin.Service.CreateAdministrator on the server.
+func (c *Client) CreateAdministrator(ctx context.Context, n admin.NewAdministrator) (a account.Administrator, err error) {
+	err = c.call(ctx, "POST", "/v1/administrators", nil, n, &a)
+	return a, err
+}
+
+// UpdateAdministrator is admin.Service.UpdateAdministrator on the server.
+func (c *Client) UpdateAdministrator(ctx context.Context, name string, s admin.AdministratorSettings) (a account.Administrator, err error) {
+	err = c.change(ctx, adminPath(name), s.IfMatch, s, &a)
+	return a, err
+}
+
+// DeleteAdministrator is admin.Service.DeleteAdministrator on the server.
+func (c *Client) DeleteAdministrator(ctx context.Context, name string) error {
+	return c.call(ctx, "DELETE", adminPath(name), nil, nil, nil)
+}
+
+// Administrator is admin.Service.Administrator on the server.
+func (c *Client) Administrator(ctx context.Context, name string) (a account.Administrator, err error) {
+	err = c.call(ctx, "GET", adminPath(name), nil, nil, &a)
+	return a, err
+}
+
+// Administrators is admin.Service.Administrators on the server.
+func (c *Client) Administrators(ctx context.Context, o admin.ListOptions) ([]account.Administrator, string, error) {
+	var l AdministratorList
+	err := c.call(ctx, "GET", "/v1/administrators", listQuery(o).values(), nil, &l)
+	return l.Administrators, l.Next, err
+}
+
+// CreateToken is admin.Service.CreateToken on the server.
+func (c *Client) CreateToken(ctx context.Context, n admin.NewToken) (t admin.MadeToken, err error) {
+	err = c.call(ctx, "POST", "/v1/tokens", nil, n, &t)
+	return t, err
+}
+
+// Tokens is admin.Service.Tokens on the server.
+func (c *Client) Tokens(ctx context.Context, name string) ([]account.Token, error) {
+	var l TokenList
+	err := c.call(ctx, "GET", "/v1/tokens", url.Values{"administrator": {name}}, nil, &l)
+	return l.Tokens, err
+}
+
+// DeleteToken is admin.Service.DeleteToken on the server.
+func (c *Client) DeleteToken(ctx context.Context, id string) error {
+	return c.call(ctx, "DELETE", "/v1/tokens/"+url.PathEscape(id), nil, nil, nil)
 }
 
 // Sessions returns the live sessions.

@@ -24,39 +24,39 @@ type handler struct {
 	mux    *http.ServeMux
 }
 
-// New returns the handler of the administrative API. Authorisation is not in
-// it: whoever can connect to the socket it is served on is an administrator.
+// New returns the handler of the administrative API. It does not ask who
+// calls: on the unix socket whoever can connect is an administrator, and
+// Authenticated puts the tokens in front of it.
 func New(a *admin.Service, s Server) http.Handler {
 	h := &handler{admin: a, server: s, mux: http.NewServeMux()}
-	for pattern, f := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"GET /v1/users":                 h.listUsers,
-		"POST /v1/users":                h.createUser,
-		"GET /v1/users/{name}":          h.showUser,
-		"PATCH /v1/users/{name}":        h.updateUser,
-		"DELETE /v1/users/{name}":       h.deleteUser,
-		"PUT /v1/users/{name}/password": h.setPassword,
-		"GET /v1/users/{name}/keys":     h.listKeys,
-		"POST /v1/users/{name}/keys":    h.addKeys,
-		"DELETE /v1/users/{name}/keys":  h.removeKey,
-		"GET /v1/sessions":              h.listSessions,
-		"DELETE /v1/sessions/{id}":      h.kickSession,
-		"DELETE /v1/sessions":           h.kickUser,
-		"GET /v1/sessions/{id}/data":    h.listData,
-		"GET /v1/data":                  h.listData,
-		"GET /v1/ports":                 h.listPorts,
-		"GET /v1/ports/matrix":          h.matrix,
-		"GET /v1/status":                h.status,
-		"POST /v1/reload":               h.reload,
-		"POST /v1/stop":                 h.stop,
-	} {
-		h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := f(w, r); err != nil {
+	for _, rt := range h.routes() {
+		h.mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) {
+			err := h.may(r, &rt)
+			if err == nil {
+				err = rt.run(w, r)
+			}
+			if err != nil {
 				fail(w, err)
 			}
 		})
 	}
 	h.mux.HandleFunc("/", h.unknown)
 	return h
+}
+
+// may checks the scope that the table says. The admin service checks again
+// where it changes something, for its other callers.
+func (h *handler) may(r *http.Request, rt *route) error {
+	if rt.scope == "" {
+		return nil
+	}
+	if err := h.admin.May(r.Context(), rt.scope); err != nil {
+		return err
+	}
+	if !delegated[rt.id] {
+		return admin.Unlimited(r.Context(), "do this: "+rt.summary)
+	}
+	return nil
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -119,15 +119,48 @@ func write(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-func (h *handler) listUsers(w http.ResponseWriter, r *http.Request) error {
+// options reads the parameters of a list.
+func options(r *http.Request) (admin.ListOptions, error) {
 	q := r.URL.Query()
-	o := admin.ListOptions{After: q.Get("after"), Match: q.Get("match")}
+	o := admin.ListOptions{After: q.Get("after"), Match: q.Get("match"), Group: q.Get("group")}
 	if l := q.Get("limit"); l != "" {
 		n, err := strconv.Atoi(l)
 		if err != nil || n < 1 || n > admin.MaxPage {
-			return fault.Text(fault.Invalid, "limit must be a number from 1 to "+strconv.Itoa(admin.MaxPage)+", not "+strconv.Quote(l))
+			return o, fault.Text(fault.Invalid, "limit must be a number from 1 to "+strconv.Itoa(admin.MaxPage)+", not "+strconv.Quote(l))
 		}
 		o.Limit = n
+	}
+	return o, nil
+}
+
+// versioned answers with one object and its version. A read whose
+// If-None-Match names that version gets 304.
+func versioned(w http.ResponseWriter, r *http.Request, status int, v any) error {
+	tag := strconv.Quote(admin.Version(v))
+	w.Header().Set("ETag", tag)
+	if r.Method == "GET" && r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	return write(w, status, v)
+}
+
+// ifMatch returns the version that a change is meant for, "" for any.
+func ifMatch(r *http.Request) (string, error) {
+	v := strings.TrimSpace(r.Header.Get("If-Match"))
+	switch {
+	case v == "" || v == "*":
+		return "", nil
+	case len(v) < 3 || v[0] != '"' || v[len(v)-1] != '"' || strings.Contains(v[1:len(v)-1], `"`):
+		return "", fault.Text(fault.Invalid, `If-Match must be one ETag in quotes, as GET returned it`)
+	}
+	return v[1 : len(v)-1], nil
+}
+
+func (h *handler) listUsers(w http.ResponseWriter, r *http.Request) error {
+	o, err := options(r)
+	if err != nil {
+		return err
 	}
 	users, next, err := h.admin.Users(r.Context(), o)
 	if err != nil {
@@ -146,7 +179,7 @@ func (h *handler) createUser(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Location", "/v1/users/"+url.PathEscape(u.Name))
-	return write(w, http.StatusCreated, u)
+	return versioned(w, r, http.StatusCreated, u)
 }
 
 func (h *handler) showUser(w http.ResponseWriter, r *http.Request) error {
@@ -154,7 +187,7 @@ func (h *handler) showUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return write(w, http.StatusOK, u)
+	return versioned(w, r, http.StatusOK, u)
 }
 
 func (h *handler) updateUser(w http.ResponseWriter, r *http.Request) error {
@@ -162,11 +195,15 @@ func (h *handler) updateUser(w http.ResponseWriter, r *http.Request) error {
 	if err := read(r, &s); err != nil {
 		return err
 	}
+	var err error
+	if s.IfMatch, err = ifMatch(r); err != nil {
+		return err
+	}
 	u, err := h.admin.UpdateUser(r.Context(), r.PathValue("name"), s)
 	if err != nil {
 		return err
 	}
-	return write(w, http.StatusOK, u)
+	return versioned(w, r, http.StatusOK, u)
 }
 
 func (h *handler) deleteUser(w http.ResponseWriter, r *http.Request) error {
@@ -228,14 +265,23 @@ func (h *handler) kickUser(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *handler) status(w http.ResponseWriter, r *http.Request) error {
+	if err := h.admin.May(r.Context(), admin.ScopeRead); err != nil {
+		return err
+	}
 	st, err := h.server.Status(r.Context())
 	if err != nil {
+		return err
+	}
+	if st.Sessions, err = h.admin.Sessions(r.Context()); err != nil { // those the caller may see
 		return err
 	}
 	return write(w, http.StatusOK, st)
 }
 
 func (h *handler) reload(w http.ResponseWriter, r *http.Request) error {
+	if err := h.admin.May(r.Context(), admin.ScopeServer); err != nil {
+		return err
+	}
 	rep, err := h.server.Reload(r.Context())
 	if err != nil {
 		return err
@@ -244,6 +290,9 @@ func (h *handler) reload(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *handler) stop(w http.ResponseWriter, r *http.Request) error {
+	if err := h.admin.May(r.Context(), admin.ScopeServer); err != nil {
+		return err
+	}
 	reason := r.URL.Query().Get("reason")
 	if reason == "" {
 		reason = "an administrator asked for it"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/portreeve/portreeve/internal/admin"
 	"github.com/portreeve/portreeve/internal/fault"
 )
 
@@ -57,7 +58,11 @@ func fail(w http.ResponseWriter, err error) {
 	if errors.As(err, &big) {
 		k, err = fault.TooLarge, fmt.Errorf("the request body is over the limit of %d bytes", big.Limit)
 	}
-	refuse(w, statusOf(k), k.String(), sentence(err))
+	status := statusOf(k)
+	if errors.Is(err, admin.ErrConflict) {
+		status = http.StatusPreconditionFailed
+	}
+	refuse(w, status, k.String(), sentence(err))
 }
 
 // sentence is the innermost text meant for people: the cause of a fault

@@ -76,3 +76,26 @@ type UserList struct {
 type SessionList struct {
 	Sessions []admin.Session `json:"sessions"`
 }
+
+// GroupList is the answer of GET /v1/groups.
+type GroupList struct {
+	Groups []account.Group `json:"groups"`
+	Next   string          `json:"next,omitempty"`
+}
+
+// MemberList is the answer of GET /v1/groups/{name}/members.
+type MemberList struct {
+	Members []string `json:"members"`
+	Next    string   `json:"next,omitempty"`
+}
+
+// AdministratorList is the answer of GET /v1/administrators.
+type AdministratorList struct {
+	Administrators []account.Administrator `json:"administrators"`
+	Next           string                  `json:"next,omitempty"`
+}
+
+// TokenList is the answer of GET /v1/tokens.
+type TokenList struct {
+	Tokens []account.Token `json:"tokens"`
+}
