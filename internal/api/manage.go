@@ -33,22 +33,6 @@ func (h *handler) access(w http.ResponseWriter, r *http.Request) error {
 	return write(w, http.StatusOK, x)
 }
 
-func (h *handler) quota(w http.ResponseWriter, r *http.Request) error {
-	q, err := h.admin.Quota(r.Context(), r.PathValue("name"))
-	if err != nil {
-		return err
-	}
-	return write(w, http.StatusOK, q)
-}
-
-func (h *handler) rescan(w http.ResponseWriter, r *http.Request) error {
-	q, err := h.admin.RescanQuota(r.Context(), r.PathValue("name"))
-	if err != nil {
-		return err
-	}
-	return write(w, http.StatusOK, q)
-}
-
 func (h *handler) listGroups(w http.ResponseWriter, r *http.Request) error {
 	o, err := options(r)
 	if err != nil {
