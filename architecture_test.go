@@ -41,7 +41,7 @@ var allowed = map[string][]string{
 	"internal/admin":       {"internal/store", "internal/session", "internal/account", "internal/events", "internal/limits", "internal/auth"},
 	"internal/doctor":      {"internal/config", "internal/ports", "internal/nat", "internal/firewall", "internal/certs", "ftp"},
 	"internal/importer":    {"internal/account", "internal/config"},
-	"internal/api":         {"internal/admin", "internal/session", "internal/auth", "internal/doctor", "internal/account", "internal/ports"},
+	"internal/api":         {"internal/admin", "internal/events", "internal/session", "internal/auth", "internal/doctor", "internal/account", "internal/ports"},
 	"internal/server":      {"*"},
 	"cmd/portreeve":        {"*"},
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/portreeve/portreeve/internal/events"
+	"github.com/portreeve/portreeve/internal/limits"
 	"github.com/portreeve/portreeve/internal/store"
 )
 
@@ -20,6 +21,8 @@ type Config struct {
 	Hash    func(ctx context.Context, password string) (string, error) // of auth.Hasher
 	DataDir string                                                     // absolute; homes must not contain it
 	Log     *slog.Logger                                               // nil: silent
+	Limits  *limits.Limits                                             // of the running server; nil: none
+	Measure Measure                                                    // nil: quota cannot be counted anew
 }
 
 // Service carries out administrative operations. Safe for concurrent use.
@@ -31,6 +34,9 @@ type Service struct {
 	hash  func(ctx context.Context, password string) (string, error)
 	data  string
 	log   *slog.Logger
+
+	limits  *limits.Limits
+	measure Measure
 }
 
 // New returns a service; Store, Hash and DataDir must be set.
@@ -41,7 +47,7 @@ func New(c Config) (*Service, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, data: filepath.Clean(c.DataDir), log: c.Log}, nil
+	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, measure: c.Measure}, nil
 }
 
 type actorKey struct{}

@@ -32,6 +32,7 @@ const (
 	DataFailed  Kind = "data.failed"
 	Kick        Kind = "session.kick"
 	Ban         Kind = "ban"
+	Unban       Kind = "ban.lifted"
 	UserChanged Kind = "user.changed"
 	ConfigLoad  Kind = "config.reload"
 	Start       Kind = "server.start"

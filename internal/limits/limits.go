@@ -79,6 +79,15 @@ type QuotaStore interface {
 	AddQuota(ctx context.Context, user string, dBytes, dFiles int64) error
 }
 
+// QuotaJournal is an ability of a QuotaStore. A mark is set before a scope's
+// use changes and taken away when the books are settled and nobody uses the
+// scope any more. One that is found at a start is left from a crash: between a
+// file and its booking there was none, so the files must be counted anew.
+type QuotaJournal interface {
+	MarkQuota(ctx context.Context, user string) error
+	ClearQuota(ctx context.Context, user string) error
+}
+
 // Limits is the set of all counters of one server.
 type Limits struct {
 	now  func() time.Time

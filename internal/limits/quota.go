@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/fault"
@@ -49,6 +50,7 @@ type Scope struct {
 	resBytes, resFiles int64 // reserved
 	dirtyB, dirtyF     int64 // used but not in the store yet
 	flushing           bool
+	marked             bool // in the journal
 }
 
 // MountScope is the name under which the use of a mount's own quota is kept.
@@ -87,6 +89,9 @@ func (s *Scope) Release(ctx context.Context) error {
 	s.refs--
 	s.mu.Lock()
 	idle := s.refs <= 0 && s.dirtyB == 0 && s.dirtyF == 0 && !s.flushing
+	if idle && s.marked && s.resBytes == 0 && s.resFiles == 0 {
+		err = errors.Join(err, s.unmark(ctx))
+	}
 	s.mu.Unlock()
 	if idle && s.g.scopes[s.name] == s {
 		delete(s.g.scopes, s.name) // loaded again when next needed
@@ -106,8 +111,62 @@ func (l *Limits) FlushQuota(ctx context.Context) error {
 	var first error
 	for _, s := range all {
 		first = errors.Join(first, s.flush(ctx))
+		s.mu.Lock()
+		if s.marked && s.dirtyB == 0 && s.dirtyF == 0 && s.resBytes == 0 && s.resFiles == 0 {
+			first = errors.Join(first, s.unmark(ctx))
+		}
+		s.mu.Unlock()
 	}
 	return first
+}
+
+// markTime bounds the one write with which the use of a scope begins.
+const markTime = 5 * time.Second
+
+// mark notes in the journal that the scope is about to change. A journal that
+// cannot be written costs a recount by hand after a crash, not the operation.
+func (s *Scope) mark() {
+	if s == nil {
+		return
+	}
+	j, ok := s.g.store.(QuotaJournal)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.marked {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), markTime)
+	defer cancel()
+	s.marked = j.MarkQuota(ctx, s.name) == nil
+}
+
+// ClearMark takes a mark away that a crash left, unless the scope is in use
+// again: then it goes with that use.
+func (l *Limits) ClearMark(ctx context.Context, name string) error {
+	g := &l.ledger
+	j, ok := g.store.(QuotaJournal)
+	if !ok {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s := g.scopes[name]; s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.marked {
+			return nil
+		}
+	}
+	return j.ClearQuota(ctx, name)
+}
+
+// unmark takes the mark away; s.mu is held.
+func (s *Scope) unmark(ctx context.Context) error {
+	s.marked = false
+	return s.g.store.(QuotaJournal).ClearQuota(ctx, s.name)
 }
 
 // load reads what is used, once; s.mu is held.
@@ -259,6 +318,8 @@ func NewCharge(a, b *Scope) *Charge {
 	if a == nil {
 		return nil
 	}
+	a.mark()
+	b.mark()
 	return &Charge{scopes: [2]*Scope{a, b}}
 }
 
