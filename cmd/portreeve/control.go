@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/portreeve/portreeve/internal/admin"
@@ -20,10 +21,14 @@ func control(socket string) server.Service {
 		if err != nil {
 			return err
 		}
-		svc, err := admin.New(admin.Config{Store: s.Store(), Events: s.Bus(), Live: s.Manager(), Hash: hasher.Hash, DataDir: s.Config().DataDir, Log: s.Log()})
+		svc, err := admin.New(admin.Config{Store: s.Store(), Events: s.Bus(), Live: s.Manager(), Hash: hasher.Hash, DataDir: s.Config().DataDir, Log: s.Log(),
+			Limits: s.Limits(), Measure: s.Measure})
 		if err != nil {
 			return err
 		}
+		var repair sync.WaitGroup
+		defer repair.Wait()
+		repair.Go(func() { repairQuota(ctx, s, svc) })
 		ln, err := api.Listen(socket)
 		if err != nil {
 			return err
@@ -45,6 +50,17 @@ func control(socket string) server.Service {
 			err = nil
 		}
 		return err
+	}
+}
+
+// repairQuota counts anew what a crash of the server before this one left in doubt.
+func repairQuota(ctx context.Context, s *server.Server, svc *admin.Service) {
+	qs, err := svc.RepairQuota(ctx)
+	for _, q := range qs {
+		s.Log().Info("quota counted anew after a crash", "account", q.Name, "bytes", q.UsedBytes, "bytes_before", *q.WasBytes, "files", q.UsedFiles, "files_before", *q.WasFiles)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.Log().Error("quota use may be wrong since a crash and could not be counted anew; run \"portreeve quota rescan\"", "err", err)
 	}
 }
 

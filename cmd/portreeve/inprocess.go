@@ -13,6 +13,7 @@ import (
 	"github.com/portreeve/portreeve/internal/auth"
 	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/events"
+	"github.com/portreeve/portreeve/internal/server"
 	"github.com/portreeve/portreeve/internal/store"
 )
 
@@ -37,7 +38,7 @@ func (a *app) inProcess(ctx context.Context, cfg *config.Config, f func(context.
 	if err != nil {
 		return err
 	}
-	svc, err := admin.New(admin.Config{Store: db, Events: bus, Hash: hasher.Hash, DataDir: cfg.DataDir})
+	svc, err := admin.New(admin.Config{Store: db, Events: bus, Hash: hasher.Hash, DataDir: cfg.DataDir, Measure: server.Measure})
 	if err != nil {
 		return err
 	}
