@@ -155,6 +155,23 @@ type accounts interface {
 	Keys(ctx context.Context, name string) ([]admin.Key, error)
 	AddKeys(ctx context.Context, name string, lines []string) ([]admin.Key, error)
 	RemoveKey(ctx context.Context, name, which string) (admin.Key, error)
+	Access(ctx context.Context, name string, q account.Question) (account.Explanation, error)
+
+	CreateGroup(ctx context.Context, n admin.NewGroup) (account.Group, error)
+	UpdateGroup(ctx context.Context, name string, s admin.GroupSettings) (account.Group, error)
+	DeleteGroup(ctx context.Context, name string) error
+	Group(ctx context.Context, name string) (account.Group, error)
+	Groups(ctx context.Context, o admin.ListOptions) ([]account.Group, string, error)
+	Members(ctx context.Context, group string, o admin.ListOptions) ([]string, string, error)
+
+	CreateAdministrator(ctx context.Context, n admin.NewAdministrator) (account.Administrator, error)
+	UpdateAdministrator(ctx context.Context, name string, s admin.AdministratorSettings) (account.Administrator, error)
+	DeleteAdministrator(ctx context.Context, name string) error
+	Administrator(ctx context.Context, name string) (account.Administrator, error)
+	Administrators(ctx context.Context, o admin.ListOptions) ([]account.Administrator, string, error)
+	CreateToken(ctx context.Context, n admin.NewToken) (admin.MadeToken, error)
+	Tokens(ctx context.Context, administrator string) ([]account.Token, error)
+	DeleteToken(ctx context.Context, id string) error
 }
 
 // withAccounts runs f against the running server, or against the database when

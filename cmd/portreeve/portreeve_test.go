@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,7 +152,8 @@ func settingsOf(t *testing.T, flags ...string) (admin.Settings, error) {
 
 func TestSettingsFromFlags(t *testing.T) {
 	s, err := settingsOf(t, "--home", "/srv/ann", "--right", "ro", "--rule", "/in=rw,-delete", "--rule", "/old=", "--mount", "/pub=/srv/p:ub:ro",
-		"--mount", "/tmp=mem:", "--mount", "/gone=", "--quota-bytes", "10GiB", "--bandwidth-up", "5MB/s", "--network", "10.0.0.0/8,192.0.2.7", "--protocol", "FTPS", "--max-sessions", "0")
+		"--mount", "/tmp=mem:", "--mount", "/gone=", "--quota-bytes", "10GiB", "--bandwidth-up", "5MB/s", "--network", "10.0.0.0/8,192.0.2.7", "--protocol", "FTPS", "--max-sessions", "0",
+		"--deny", "/in=*.exe, *.bat", "--hide", "/=", "--hours", "fri-mon 22:00-06:00", "--group", "staff,temps", "--mount", "/box=/srv/box:quota=1GiB:files=7:ro")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,11 +163,17 @@ func TestSettingsFromFlags(t *testing.T) {
 	if s.QuotaFiles != nil || s.BandwidthDown != nil || s.Comment != nil || s.Expires != nil || s.Disabled != nil {
 		t.Errorf("what was not given is set: %+v", s)
 	}
-	if len(s.Rules) != 2 || s.Rules[0].Path != "/" || s.Rules[0].Rights != account.ReadOnly || s.Rules[1].Rights != account.ReadWrite&^account.Delete || s.DropRules[0] != "/old" {
-		t.Errorf("rules %+v, dropped %v", s.Rules, s.DropRules)
+	if r := s.ChangeRules; len(r) != 4 || !slices.Equal(*r[2].Deny, []string{"*.exe", "*.bat"}) || r[2].Rights != nil || r[3].Path != "/" || len(*r[3].Hide) != 0 || r[0].Path != "/" || *r[0].Rights != account.ReadOnly || *r[1].Rights != account.ReadWrite&^account.Delete || s.DropRules[0] != "/old" {
+		t.Errorf("rules %+v, dropped %v", r, s.DropRules)
 	}
 	want := []account.Mount{{Path: "/pub", Source: "/srv/p:ub", ReadOnly: true}, {Path: "/tmp", Source: "mem:"}}
-	if len(s.Mounts) != 2 || s.Mounts[0] != want[0] || s.Mounts[1] != want[1] || s.DropMounts[0] != "/gone" {
+	if h := (*s.Hours)[0]; h.String() != "sun,mon,fri,sat 22:00-06:00" || !slices.Equal(*s.Groups, []string{"staff", "temps"}) {
+		t.Errorf("hours %v, groups %v", h, *s.Groups)
+	}
+	if m := s.Mounts[2]; m.Source != "/srv/box" || !m.ReadOnly || m.Quota != (account.Quota{Bytes: 1 << 30, Files: 7}) {
+		t.Errorf("mount with options %+v", m)
+	}
+	if len(s.Mounts) != 3 || s.Mounts[0] != want[0] || s.Mounts[1] != want[1] || s.DropMounts[0] != "/gone" {
 		t.Errorf("mounts %+v, dropped %v", s.Mounts, s.DropMounts)
 	}
 	if n := *s.Networks; len(n) != 2 || n[0].String() != "10.0.0.0/8" || n[1].String() != "192.0.2.7/32" {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,7 +25,8 @@ import (
 type userFlags struct {
 	home, comment, rights, expires         string
 	rules, mounts, networks, protocols     []string
-	certificates                           []string
+	certificates, groups, hours            []string
+	allow, deny, hide                      []string
 	quotaBytes, bandwidthDown, bandwidthUp string
 	quotaFiles                             int64
 	maxSessions                            int
@@ -32,11 +34,22 @@ type userFlags struct {
 }
 
 func (u *userFlags) register(f *pflag.FlagSet) {
+	u.registerShared(f)
+	f.StringSliceVar(&u.groups, "group", nil, "member of this `GROUP`; repeated, the first decides most; none leaves all")
+	f.StringVar(&u.expires, "expires", "", "last day, 2030-12-31, or a time span from now, 30d; never lifts it (`WHEN`)")
+	f.StringSliceVar(&u.certificates, "certificate", nil, "TLS client certificate that logs in: a PEM `FILE` or its SHA-256 fingerprint; none removes all")
+	f.BoolVar(&u.keyOnly, "key-only", false, "no password on any protocol: SSH keys and client certificates only")
+	f.BoolVar(&u.disabled, "disabled", false, "keep the account but refuse its log-ins")
+	f.BoolVar(&u.mustChange, "must-change", false, "the password must be changed at the next log-in that can do it")
+}
+
+// registerShared adds the flags that users and groups have in common.
+func (u *userFlags) registerShared(f *pflag.FlagSet) {
 	f.StringVar(&u.home, "home", "", "`DIR` of this machine that the user sees as /")
 	f.StringVar(&u.comment, "comment", "", "`TEXT` for administrators")
 	f.StringVar(&u.rights, "rights", "", "what the user may do: ro, rw, or a `LIST` of list,download,upload,overwrite,append,delete,rename,mkdir,rmdir,chmod,times,link")
 	f.StringArrayVar(&u.rules, "rule", nil, "rights below a path, `PATH=RIGHTS`, such as /in=ro; PATH= removes the rule")
-	f.StringArrayVar(&u.mounts, "mount", nil, "another directory in the user's tree, `PATH=DIR[:ro]`, such as /pub=/srv/pub:ro; PATH= removes it")
+	f.StringArrayVar(&u.mounts, "mount", nil, "another directory in the user's tree, `PATH=DIR[:ro][:quota=SIZE][:files=N]`, such as /pub=/srv/pub:ro; PATH= removes it")
 	f.StringVar(&u.quotaBytes, "quota-bytes", "", "most that may be stored, such as 10GiB; 0 is no limit (`SIZE`)")
 	f.Int64Var(&u.quotaFiles, "quota-files", 0, "most files that may be stored; 0 is no limit (`N`)")
 	f.StringVar(&u.bandwidthDown, "bandwidth-down", "", "speed of downloads, such as 5MB/s; 0 is no limit (`RATE`)")
@@ -44,11 +57,10 @@ func (u *userFlags) register(f *pflag.FlagSet) {
 	f.IntVar(&u.maxSessions, "max-sessions", 0, "sessions at the same time; 0 is the server's limit (`N`)")
 	f.StringSliceVar(&u.networks, "network", nil, "log-in only from this network, `CIDR`, such as 192.0.2.0/24; any lifts it")
 	f.StringSliceVar(&u.protocols, "protocol", nil, "log-in only by this `PROTOCOL`: ftp, ftps, sftp; any lifts it")
-	f.StringVar(&u.expires, "expires", "", "last day, 2030-12-31, or a time span from now, 30d; never lifts it (`WHEN`)")
-	f.StringSliceVar(&u.certificates, "certificate", nil, "TLS client certificate that logs in: a PEM `FILE` or its SHA-256 fingerprint; none removes all")
-	f.BoolVar(&u.keyOnly, "key-only", false, "no password on any protocol: SSH keys and client certificates only")
-	f.BoolVar(&u.disabled, "disabled", false, "keep the account but refuse its log-ins")
-	f.BoolVar(&u.mustChange, "must-change", false, "the password must be changed at the next log-in that can do it")
+	f.StringArrayVar(&u.hours, "hours", nil, "log-in only in this `WINDOW`, such as \"mon-fri 08:00-18:00\"; repeated for more; any lifts it")
+	f.StringArrayVar(&u.allow, "allow", nil, "file names that may be used below a path, `PATH=PATTERNS`, such as /in=*.csv,*.txt; PATH= lifts it")
+	f.StringArrayVar(&u.deny, "deny", nil, "names that cannot be used below a path, `PATH=PATTERNS`, such as /=*.exe")
+	f.StringArrayVar(&u.hide, "hide", nil, "names that do not appear below a path, `PATH=PATTERNS`, such as /=.*")
 }
 
 // settings turns the flags that were given into settings; the others stay nil.
@@ -81,11 +93,30 @@ func (u *userFlags) settings(cmd *cobra.Command) (admin.Settings, error) {
 	given("certificate", func() (err error) { s.Certificates, err = fingerprints(u.certificates); return })
 	given("rights", func() error {
 		r, err := account.ParseRights(u.rights)
-		s.Rules = append(s.Rules, account.Rule{Path: "/", Rights: r})
+		s.ChangeRules = append(s.ChangeRules, admin.RuleChange{Path: "/", Rights: &r})
 		return err
 	})
 	given("rule", func() error { return addRules(&s, u.rules) })
+	given("allow", func() error {
+		return addPatterns(&s, u.allow, func(c *admin.RuleChange, p *[]string) { c.Allow = p })
+	})
+	given("deny", func() error {
+		return addPatterns(&s, u.deny, func(c *admin.RuleChange, p *[]string) { c.Deny = p })
+	})
+	given("hide", func() error {
+		return addPatterns(&s, u.hide, func(c *admin.RuleChange, p *[]string) { c.Hide = p })
+	})
 	given("mount", func() error { return addMounts(&s, u.mounts) })
+	given("group", func() error {
+		s.Groups = &[]string{}
+		for _, g := range u.groups {
+			if g = strings.TrimSpace(g); g != "" && g != "none" {
+				*s.Groups = append(*s.Groups, g)
+			}
+		}
+		return nil
+	})
+	given("hours", func() (err error) { s.Hours, err = hours(u.hours); return })
 	if len(bad) > 0 {
 		return s, &usageError{err: errors.Join(bad...), cmd: cmd}
 	}
@@ -177,9 +208,51 @@ func addRules(s *admin.Settings, in []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		s.Rules = append(s.Rules, account.Rule{Path: path, Rights: r})
+		s.ChangeRules = append(s.ChangeRules, admin.RuleChange{Path: path, Rights: &r})
 	}
 	return nil
+}
+
+// addPatterns reads PATH=PATTERN[,PATTERN...]; no pattern clears the list.
+func addPatterns(s *admin.Settings, in []string, put func(*admin.RuleChange, *[]string)) error {
+	for _, w := range in {
+		path, list, ok := strings.Cut(w, "=")
+		if !ok || !strings.HasPrefix(path, "/") {
+			return fmt.Errorf("%q is not PATH=PATTERNS, such as /in=*.csv,*.txt", w)
+		}
+		patterns := []string{}
+		for p := range strings.SplitSeq(list, ",") {
+			if p = strings.TrimSpace(p); p != "" {
+				patterns = append(patterns, p)
+			}
+		}
+		c := admin.RuleChange{Path: path}
+		put(&c, &patterns)
+		s.ChangeRules = append(s.ChangeRules, c)
+	}
+	return nil
+}
+
+func hours(in []string) (*[]account.Hours, error) {
+	out := []account.Hours{}
+	for _, w := range in {
+		if w = strings.TrimSpace(w); w == "" || w == "any" {
+			continue
+		}
+		h, err := account.ParseHours(w)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, h)
+	}
+	return &out, nil
+}
+
+// forGroup keeps what groups have in common with users.
+func forGroup(s admin.Settings) admin.GroupSettings {
+	return admin.GroupSettings{Comment: s.Comment, Home: s.Home, Mounts: s.Mounts, DropMounts: s.DropMounts, Rules: s.Rules, ChangeRules: s.ChangeRules,
+		DropRules: s.DropRules, QuotaBytes: s.QuotaBytes, QuotaFiles: s.QuotaFiles, BandwidthDown: s.BandwidthDown, BandwidthUp: s.BandwidthUp,
+		MaxSessions: s.MaxSessions, Protocols: s.Protocols, Networks: s.Networks, Hours: s.Hours}
 }
 
 func addMounts(s *admin.Settings, in []string) error {
@@ -192,18 +265,56 @@ func addMounts(s *admin.Settings, in []string) error {
 			s.DropMounts = append(s.DropMounts, path)
 			continue
 		}
-		m := account.Mount{Path: path}
-		m.Source, m.ReadOnly = strings.CutSuffix(source, ":ro")
-		if !strings.HasPrefix(m.Source, "mem:") {
-			abs, err := directory(strings.TrimSuffix(m.Source, ":rw"))
-			if err != nil {
-				return fmt.Errorf("%s: %w", path, err)
-			}
-			m.Source = *abs
+		m, err := mount(path, source)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
 		}
 		s.Mounts = append(s.Mounts, m)
 	}
 	return nil
+}
+
+// mount reads DIR with its options, which stand behind colons.
+func mount(path, source string) (account.Mount, error) {
+	m := account.Mount{Path: path, Source: source}
+	for {
+		i := strings.LastIndexByte(m.Source, ':')
+		if i < 0 {
+			break
+		}
+		switch option, value, _ := strings.Cut(m.Source[i+1:], "="); option {
+		case "ro":
+			m.ReadOnly = true
+		case "rw":
+			m.ReadOnly = false
+		case "quota":
+			n, err := octets(new(config.Size), value)
+			if err != nil {
+				return m, err
+			}
+			m.Quota.Bytes = *n
+		case "files":
+			n, err := strconv.ParseInt(value, 10, 64)
+			if err != nil || n < 0 {
+				return m, fmt.Errorf("%q is not a number of files", value)
+			}
+			m.Quota.Files = n
+		default:
+			i = -1
+		}
+		if i < 0 {
+			break // a colon that belongs to the name
+		}
+		m.Source = m.Source[:i]
+	}
+	if !strings.HasPrefix(m.Source, "mem:") {
+		abs, err := directory(m.Source)
+		if err != nil {
+			return m, err
+		}
+		m.Source = *abs
+	}
+	return m, nil
 }
 
 // fingerprints takes each entry as a file when there is one of that name, else

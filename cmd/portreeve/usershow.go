@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -50,43 +49,8 @@ func showUser(w io.Writer, u account.User) error {
 	}
 	add("comment", u.Comment)
 	add("groups", strings.Join(u.Groups, ", "))
-	if len(u.Rules) == 0 {
-		add("rights", account.ReadWrite.String())
-	}
-	for _, r := range u.Rules {
-		add("rights "+r.Path, r.Rights.String())
-	}
-	for _, m := range u.Mounts {
-		text := m.Source
-		if m.ReadOnly {
-			text += " (read-only)"
-		}
-		add("mount "+m.Path, text)
-	}
-	if u.Quota.Bytes > 0 {
-		add("quota", size(u.Quota.Bytes))
-	}
-	if u.Quota.Files > 0 {
-		add("quota files", strconv.FormatInt(u.Quota.Files, 10))
-	}
-	if u.Bandwidth.Down > 0 {
-		add("bandwidth down", rate(u.Bandwidth.Down))
-	}
-	if u.Bandwidth.Up > 0 {
-		add("bandwidth up", rate(u.Bandwidth.Up))
-	}
-	if u.MaxSessions > 0 {
-		add("max sessions", strconv.Itoa(u.MaxSessions))
-	}
-	add("protocols", strings.Join(u.Protocols, ", "))
-	var nets []string
-	for _, n := range u.Networks {
-		nets = append(nets, n.String())
-	}
-	add("networks", strings.Join(nets, ", "))
-	for _, h := range u.Hours {
-		add("hours", hoursText(h))
-	}
+	rows = append(rows, settingRows(account.Group{Mounts: u.Mounts, Rules: u.Rules, Quota: u.Quota, Bandwidth: u.Bandwidth, MaxSessions: u.MaxSessions,
+		Protocols: u.Protocols, Networks: u.Networks, Hours: u.Hours}, len(u.Groups) == 0)...)
 	if !u.Expires.IsZero() {
 		add("expires", when(u.Expires))
 	}
@@ -108,14 +72,59 @@ func showUser(w io.Writer, u account.User) error {
 	return table(w, rows)
 }
 
-func hoursText(h account.Hours) string {
-	days := "every day"
-	if len(h.Days) > 0 {
-		var names []string
-		for _, d := range h.Days {
-			names = append(names, d.String()[:3])
+// settingRows are the settings that users and groups have in common. Without a
+// rule the default rights are named when defaults is set.
+func settingRows(g account.Group, defaults bool) (rows [][]string) {
+	add := func(name, value string) {
+		if value != "" {
+			rows = append(rows, []string{name + ":", value})
 		}
-		days = strings.Join(names, " ")
 	}
-	return fmt.Sprintf("%s %s-%s", days, h.From, h.Until)
+	if len(g.Rules) == 0 && defaults {
+		add("rights", account.ReadWrite.String())
+	}
+	for _, r := range g.Rules {
+		add("rights "+r.Path, r.Rights.String())
+		add("allow "+r.Path, strings.Join(r.Allow, ", "))
+		add("deny "+r.Path, strings.Join(r.Deny, ", "))
+		add("hide "+r.Path, strings.Join(r.Hide, ", "))
+	}
+	for _, m := range g.Mounts {
+		text := m.Source
+		if m.ReadOnly {
+			text += " (read-only)"
+		}
+		if m.Quota.Bytes > 0 {
+			text += " (quota " + size(m.Quota.Bytes) + ")"
+		}
+		if m.Quota.Files > 0 {
+			text += " (at most " + count(int(m.Quota.Files), "file") + ")"
+		}
+		add("mount "+m.Path, text)
+	}
+	if g.Quota.Bytes > 0 {
+		add("quota", size(g.Quota.Bytes))
+	}
+	if g.Quota.Files > 0 {
+		add("quota files", strconv.FormatInt(g.Quota.Files, 10))
+	}
+	if g.Bandwidth.Down > 0 {
+		add("bandwidth down", rate(g.Bandwidth.Down))
+	}
+	if g.Bandwidth.Up > 0 {
+		add("bandwidth up", rate(g.Bandwidth.Up))
+	}
+	if g.MaxSessions > 0 {
+		add("max sessions", strconv.Itoa(g.MaxSessions))
+	}
+	add("protocols", strings.Join(g.Protocols, ", "))
+	var nets []string
+	for _, n := range g.Networks {
+		nets = append(nets, n.String())
+	}
+	add("networks", strings.Join(nets, ", "))
+	for _, h := range g.Hours {
+		add("hours", h.String())
+	}
+	return rows
 }

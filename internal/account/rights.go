@@ -13,6 +13,7 @@ var rightSets = map[string]Rights{
 	"all": All, "none": 0,
 	"rw": ReadWrite, "read-write": ReadWrite,
 	"ro": ReadOnly, "read-only": ReadOnly,
+	"drop-box": Upload | Mkdir, // bring something, see nothing
 }
 
 // Has reports whether every right of want is in r.
@@ -42,7 +43,7 @@ func (r Rights) String() string {
 
 // ParseRights reads words separated by commas or white space, from left to
 // right: a right ("list", "upload", ...) or a set ("all", "rw"/"read-write",
-// "ro"/"read-only", "none") is added, with a "-" before it removed. A list that
+// "ro"/"read-only", "drop-box", "none") is added, with a "-" before it removed. A list that
 // begins with a removal starts from read-write, so "-delete" is "rw,-delete".
 // The empty string is an error: nobody should lose all rights by a slip.
 func ParseRights(s string) (Rights, error) {
@@ -59,7 +60,7 @@ func ParseRights(s string) (Rights, error) {
 		bits, ok := rightByName(word)
 		switch {
 		case !ok:
-			return 0, fmt.Errorf("right %q is unknown; known are %s and the sets all, read-write (rw), read-only (ro), none", word, strings.Join(rightNames[:], ", "))
+			return 0, fmt.Errorf("right %q is unknown; known are %s and the sets all, read-write (rw), read-only (ro), drop-box, none", word, strings.Join(rightNames[:], ", "))
 		case minus && i == 0:
 			r = ReadWrite &^ bits
 		case minus:
