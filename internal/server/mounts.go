@@ -138,10 +138,10 @@ func (s *storages) openDir(dir, at string) (*localfs.FS, error) {
 }
 
 // sweepAge spares what a client may still continue after a broken connection.
-const sweepAge = 7 * 24 * time.Hour
+const sweepAge = 48 * time.Hour
 
 // sweep removes what uploads left behind that a crash or a power failure cut
-// off. It runs once for each directory, beside the sessions.
+// off, beside the sessions.
 func (s *storages) sweep(dir string) {
 	s.broom.Lock()
 	defer s.broom.Unlock()

@@ -293,6 +293,7 @@ func (s *Server) background(ctx context.Context) {
 	s.bg.Go(func() { s.book.run(ctx) })
 	s.bg.Go(func() { s.noteLogins(ctx) })
 	s.bg.Go(func() { s.keepAudit(ctx) })
+	s.bg.Go(func() { s.sweepHomes(ctx) })
 	s.audit.resume()
 	s.bg.Go(func() {
 		t := time.NewTicker(30 * time.Second)

@@ -159,7 +159,17 @@ func dropTemp(r *os.Root, name string, before time.Time) (bool, error) {
 	return true, r.Remove(name)
 }
 
-// Sweep implements vfs.Sweeper. It walks the whole tree without following
+// orphanAge is when a temporary file that nobody can continue is taken for
+// abandoned: a live upload holds its lock, but takes it a moment after creating
+// the file.
+const orphanAge = time.Minute
+
+// continuable reports whether a later upload may take a temporary file up.
+func continuable(base string) bool { return len(base) == 1+hashDigits+len(tempTail) }
+
+// Sweep implements vfs.Sweeper. What a later upload may continue is spared
+// until it is as old as age; other leftovers go as soon as nobody writes them,
+// since only a crash leaves them. It walks the whole tree without following
 // links and goes on past what it cannot read; the error is the first of those.
 func (f *FS) Sweep(ctx context.Context, age time.Duration) (int, error) {
 	before := time.Now().Add(-age)
@@ -204,7 +214,11 @@ func (f *FS) sweepDir(ctx context.Context, name string, before time.Time) (subs 
 			case e.IsDir() && !deep:
 				subs = append(subs, path.Join(name, e.Name()))
 			case isTemp(e.Name()):
-				gone, derr := dropTemp(d.Root, e.Name(), before)
+				limit := before
+				if orphan := time.Now().Add(-orphanAge); !continuable(e.Name()) && orphan.After(limit) {
+					limit = orphan
+				}
+				gone, derr := dropTemp(d.Root, e.Name(), limit)
 				if derr != nil && !errors.Is(derr, syscall.ENOENT) {
 					return subs, removed, derr
 				}
