@@ -61,6 +61,7 @@ type Bus struct {
 	ctx     context.Context    // of the writer's Append calls
 	cancel  context.CancelFunc // ends them
 	closing chan struct{}      // closed when Close begins
+	hurry   chan struct{}      // wakes the writer before its pause is over
 
 	mu      sync.RWMutex
 	closed  bool
@@ -113,7 +114,7 @@ func NewBus(o Options) *Bus {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &Bus{o: o, queue: make(chan entry, o.Queue), done: make(chan struct{}), closing: make(chan struct{})}
+	b := &Bus{o: o, queue: make(chan entry, o.Queue), done: make(chan struct{}), closing: make(chan struct{}), hurry: make(chan struct{}, 1)}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	next := make(chan struct{})
 	b.stored.Store(&next)
@@ -173,6 +174,9 @@ func (b *Bus) enqueue(ctx context.Context, en entry) error {
 	op := "publish event " + string(en.e.Kind)
 	select {
 	case b.queue <- en:
+		if en.kept != nil || len(b.queue) == b.o.Batch {
+			b.wake()
+		}
 		return nil
 	default:
 	}
@@ -364,25 +368,43 @@ func (b *Bus) write() {
 	}
 }
 
-// fill collects company for the first event of a batch; false when the queue is closed.
+// fill collects company for the first event of a batch; false when the queue
+// is closed. It pauses instead of watching the queue, so that a publisher does
+// not wake a thread for every event. Nobody waits for events then: either all
+// publishers wait for the sink (Options.Required) or none does.
 func (b *Bus) fill(batch *[]entry) bool {
-	t := time.NewTimer(b.o.Every)
-	defer t.Stop()
-	for len(*batch) < b.o.Batch {
-		if (*batch)[len(*batch)-1].kept != nil && len(b.queue) == 0 {
-			return true // somebody waits; those who come meanwhile share the next batch
+	select {
+	case <-b.hurry: // of an earlier batch
+	default:
+	}
+	if (*batch)[0].kept == nil && len(b.queue) < b.o.Batch {
+		t := time.NewTimer(b.o.Every)
+		select {
+		case <-t.C:
+		case <-b.hurry:
+		case <-b.closing:
 		}
+		t.Stop()
+	}
+	for len(*batch) < b.o.Batch {
 		select {
 		case en, ok := <-b.queue:
 			if !ok {
 				return false
 			}
 			*batch = append(*batch, en)
-		case <-t.C:
+		default:
 			return true
 		}
 	}
 	return true
+}
+
+func (b *Bus) wake() {
+	select {
+	case b.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // store tries until the sink takes the batch. While it fails the queue fills,

@@ -29,11 +29,16 @@ func (db *DB) Append(ctx context.Context, es []events.Event) error {
 		if err != nil {
 			return err
 		}
+		insert, err := q.PrepareContext(ctx, `INSERT INTO events (id, `+eventColumns+`, hash) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)`)
+		if err != nil {
+			return err
+		}
+		defer insert.Close()
 		for i := range es {
 			e := stored(es[i])
 			head.ID++
 			head.Hash = link(head.Hash, head.ID, &e)
-			_, err := q.ExecContext(ctx, `INSERT INTO events (id, `+eventColumns+`, hash) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)`,
+			_, err := insert.ExecContext(ctx,
 				head.ID, micros(e.Time), string(e.Kind), e.Node, e.Session, e.Protocol, e.Listener, e.User, e.Remote,
 				e.Path, e.Target, e.Bytes, int64(e.Took), e.Result, e.Detail, head.Hash)
 			if err != nil {
