@@ -1,0 +1,575 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// passive is what the passive probes of one family say together.
+type passive struct {
+	fam          string
+	probes       []*Probe // that came to the data connection
+	lost, fine   []*Probe
+	plain, tls   tri // of EPSV, or of PASV where EPSV is not to be had
+	intermittent bool
+}
+
+// tri is whether something works: not tried, yes, no.
+type tri uint8
+
+const (
+	untried tri = iota
+	works
+	fails
+)
+
+func (c *Client) passive(fam string) passive {
+	s := passive{fam: fam}
+	port := map[Security]tri{}
+	for i := range c.rep.Probes {
+		p := &c.rep.Probes[i]
+		if p.Family != fam || !p.passive() {
+			continue
+		}
+		switch {
+		case p.dataLost():
+			s.lost = append(s.lost, p)
+			// A wrong address loses PASV alone; the port is what EPSV shows.
+			if port[p.Security] == untried && (p.Mode == "EPSV" || p.Announced.Addr() == p.Peer.Addr()) {
+				port[p.Security] = fails
+			}
+		case p.Outcome == OK:
+			s.fine = append(s.fine, p)
+			port[p.Security] = works
+		}
+		if p.Stage == AtData || p.Stage == AtTransfer || p.Stage == AtEnd {
+			s.probes = append(s.probes, p)
+		}
+	}
+	s.plain = port[Plain]
+	for _, sec := range []Security{Explicit, Implicit} {
+		if v := port[sec]; v == works || s.tls == untried {
+			s.tls = v
+		}
+	}
+	return s
+}
+
+func (c *Client) judgePassive(fam string) []Finding {
+	s := c.passive(fam)
+	out := c.judgeExtended(fam)
+	if len(out) > 0 && out[0].Code == "MBOX_EXT" && len(s.lost) == 0 {
+		return out
+	}
+	out = append(out, c.judgeRefusedSetup(fam)...)
+	if f, ok := c.judgeIntermittent(&s); ok {
+		return append(out, f)
+	}
+	if f, ok := c.judgeAddress(&s); ok {
+		out = append(out, f)
+	}
+	switch {
+	case s.plain == works && s.tls == fails:
+		out = append(out, c.blindTLS(&s))
+	case s.plain == fails && s.tls == works:
+		f := finding("MBOX_PASV_REWRITE", Error, c.fillRange(), "with TLS passive connections work, in the clear they do not: something that reads the replies spoils them")
+		out = append(out, f)
+	case s.plain == fails || s.tls == fails:
+		if fam == "ipv6" && len(c.passive("ipv4").fine) > 0 {
+			f := finding("IPV6_FW_RANGE", Error, c.fillRange(), "the control connection works over IPv6, passive data connections do not (%s); over IPv4 both work", s.lost[0].Outcome)
+			return append(out, f)
+		}
+		out = append(out, c.blocked(&s))
+	}
+	out = append(out, c.judgeConnected(&s)...)
+	return append(out, c.judgeReuse(fam)...)
+}
+
+// fillRange knows the passive range only from a Portreeve server.
+func (c *Client) fillRange() fill {
+	f := c.fill()
+	if c.rep.Server != nil {
+		f.rng = c.rep.Server.Ports
+		f.ports = fmt.Sprintf("%d, %d, %s", c.opt.PlainPort, c.opt.ImplicitPort, f.rng)
+	}
+	return f
+}
+
+// judgeExtended finds boxes that know PASV and PORT only.
+func (c *Client) judgeExtended(fam string) []Finding {
+	p := c.get(fam, Plain, "EPSV")
+	pasv := c.get(fam, Plain, "PASV")
+	if p == nil || p.Stage != AtSetup {
+		return nil
+	}
+	if pasv != nil && pasv.Stage == AtSetup {
+		return nil // passive mode as a whole is refused
+	}
+	secure := c.get(fam, Explicit, "EPSV")
+	if secure == nil || secure.Stage == AtAuth || secure.Stage == AtTLS || secure.Stage == AtConnect {
+		secure = c.get(fam, Implicit, "EPSV")
+	}
+	reached := secure != nil && secure.Stage != AtAuth && secure.Stage != AtTLS && secure.Stage != AtLogin && secure.Stage != AtConnect
+	switch {
+	case reached && secure.Stage == AtSetup && p.Outcome == Rejected:
+		return []Finding{finding("EPSV_OFF", Note, c.fill(), "EPSV is answered \"%d %s\"", p.Reply, p.Text)}
+	case reached || p.Outcome != Rejected:
+		what := "gets no answer"
+		if p.Outcome == Rejected {
+			what = fmt.Sprintf("is answered \"%d %s\"", p.Reply, p.Text)
+		} else if p.Outcome == Closed {
+			what = "ends the connection"
+		}
+		return []Finding{finding("MBOX_EXT", Error, c.fill(), "EPSV in the clear %s, while PASV works and TLS is not concerned: something that reads the commands does not know EPSV", what)}
+	}
+	f := finding("EPSV_OFF", Note, c.fill(), "EPSV is answered \"%d %s\"", p.Reply, p.Text)
+	f.Could = []string{"EPSV_OFF", "MBOX_EXT"}
+	return []Finding{f}
+}
+
+// judgeRefusedSetup explains PASV and EPSV that the server itself refuses.
+func (c *Client) judgeRefusedSetup(fam string) []Finding {
+	tried := c.all(func(p *Probe) bool {
+		return p.Family == fam && p.passive() && (p.Stage == AtSetup || p.Stage == AtData || p.Stage == AtTransfer || p.Stage == AtEnd)
+	})
+	for _, p := range tried {
+		if p.Stage != AtSetup || p.Outcome != Rejected {
+			return nil
+		}
+	}
+	if len(tried) == 0 {
+		return nil
+	}
+	p := tried[0]
+	text := strings.ToLower(p.Text)
+	if p.Reply < 500 || strings.Contains(text, "oops") || strings.Contains(text, "bind") || strings.Contains(text, "in use") {
+		return []Finding{finding("RANGE_BUSY", Error, c.fillRange(), "%s is answered \"%d %s\": the server finds no free passive port", p.Mode, p.Reply, p.Text)}
+	}
+	return []Finding{finding("PASSIVE_OFF", Warning, c.fill(), "%s is answered \"%d %s\"", p.Mode, p.Reply, p.Text)}
+}
+
+// judgeIntermittent finds ranges of which a part works.
+func (c *Client) judgeIntermittent(s *passive) (Finding, bool) {
+	if len(c.rounds.quick) == 0 || c.rounds.quick[0].Family != s.fam {
+		return Finding{}, false
+	}
+	good, bad := map[uint16]bool{}, map[uint16]bool{}
+	count := func(ps []Probe) (fine, lost int) {
+		for i := range ps {
+			p := &ps[i]
+			switch {
+			case p.dataLost():
+				lost++
+				bad[p.Announced.Port()] = true
+			case p.Outcome == OK:
+				fine++
+				good[p.Announced.Port()] = true
+			}
+		}
+		return fine, lost
+	}
+	fine, lost := count(c.rounds.quick)
+	slowFine, slowLost := count(c.rounds.slow)
+	flaky := fine > 0 && lost > 0 || c.flaky
+	if !flaky {
+		return Finding{}, false
+	}
+	if slowLost == 0 && slowFine >= 3 && lost > 0 && !c.flaky {
+		f := finding("SYN_LIMIT", Error, c.fillRange(), "of %d data connections one after the other %d failed; with pauses of 2 s all %d worked", fine+lost, lost, slowFine)
+		f.Evidence = append(f.Evidence, "ports that failed: "+portList(bad))
+		if disjoint(good, bad) && slowFine < 4 {
+			f.Could = []string{"SYN_LIMIT", "RANGE_PARTIAL"}
+		}
+		return f, true
+	}
+	for _, p := range s.lost {
+		bad[p.Announced.Port()] = true
+	}
+	for _, p := range s.fine {
+		good[p.Announced.Port()] = true
+	}
+	f := finding("RANGE_PARTIAL", Error, c.fillRange(), "some passive ports can be reached and others cannot")
+	f.Evidence = []string{"reached: " + portList(good), "not reached: " + portList(bad)}
+	if !disjoint(good, bad) {
+		f.Cause = "the same passive ports can be reached at one time and not at another"
+		f.Could = []string{"SYN_LIMIT", "CONN_LIMIT", "RANGE_PARTIAL"}
+	}
+	return f, true
+}
+
+func disjoint(a, b map[uint16]bool) bool {
+	for p := range a {
+		if b[p] {
+			return false
+		}
+	}
+	return true
+}
+
+func portList(ps map[uint16]bool) string {
+	var all []int
+	for p := range ps {
+		all = append(all, int(p))
+	}
+	slices.Sort(all)
+	var s []string
+	for _, p := range all {
+		s = append(s, strconv.Itoa(p))
+	}
+	return strings.Join(s, ", ")
+}
+
+// judgeAddress explains PASV that fails where EPSV works or would be asked at
+// another address.
+func (c *Client) judgeAddress(s *passive) (Finding, bool) {
+	var wrong *Probe
+	secure := 0 // protected replies with the right address
+	for _, p := range s.probes {
+		if p.Mode != "PASV" || !p.Announced.IsValid() {
+			continue
+		}
+		if p.Announced.Addr() == p.Peer.Addr() {
+			if p.Security != Plain {
+				secure++
+			}
+			continue
+		}
+		if p.Outcome != OK && (wrong == nil || wrong.Security == Plain) {
+			wrong = p
+		}
+	}
+	if wrong == nil {
+		return Finding{}, false
+	}
+	adv, peer := wrong.Announced.Addr(), wrong.Peer.Addr()
+	cause := fmt.Sprintf("PASV announces %s; the control connection goes to %s", wrong.Announced, peer)
+	if c.rewritten(wrong) || wrong.Security == Plain && secure > 0 {
+		f := finding("MBOX_PASV_REWRITE", Error, c.fill(), "%s, and that is not what the server sends: with TLS the right address arrives", cause)
+		return f, true
+	}
+	if e := c.get(s.fam, wrong.Security, "EPSV"); e != nil && e.Outcome == OK {
+		cause += "; EPSV, which uses that, works"
+	}
+	var f Finding
+	switch {
+	case adv.IsUnspecified():
+		f = finding("PASV_ADDR_ZERO", Error, c.fill(), "%s", cause)
+	case isPrivate(adv) && !isPrivate(peer):
+		f = finding("PASV_ADDR_PRIVATE", Error, c.fill(), "%s, and only the server's own network can reach the former", cause)
+	case !isPrivate(adv) && isPrivate(peer):
+		f = finding("PASV_ADDR_PUBLIC_FOR_LAN", Error, c.fill(), "%s: this client is inside and is sent outside", cause)
+	case c.sameServer(adv, wrong.Peer.Port()):
+		f = finding("PASV_ADDR_NOT_CONTROL", Error, c.fill(), "%s; the same server answers on both", cause)
+	default:
+		f = finding("PASV_ADDR_STALE", Error, c.fill(), "%s, and the server does not answer at the former", cause)
+		if c.rep.Server == nil {
+			f.Could = []string{"PASV_ADDR_STALE", "PASV_ADDR_NOT_CONTROL"}
+		}
+	}
+	f.Evidence = append(f.Evidence, wrong.String(), "many clients hide this: they use the control address instead")
+	return f, true
+}
+
+// rewritten compares what arrived with what the server says it sent.
+func (c *Client) rewritten(p *Probe) bool {
+	if c.rep.Server == nil || p.Security != Plain {
+		return false
+	}
+	sent := false
+	for _, d := range c.rep.Server.Data {
+		if d.Mode != "PASV" || d.TLS {
+			continue
+		}
+		sent = true
+		if d.Announced == p.Announced {
+			return false
+		}
+	}
+	return sent
+}
+
+// sameServer asks an announced address for a greeting: the same host's other
+// addresses greet alike. It is an address the server itself named.
+func (c *Client) sameServer(a netip.Addr, port uint16) bool {
+	d := c.look(c.ctx, a, port)
+	return d.Outcome == OK && d.Banner != "" && d.Banner == c.door(c.addrs[0], c.opt.PlainPort).Banner
+}
+
+// blindTLS is plain works, TLS does not, on the same kind of ports: somebody
+// opens them by reading the dialogue. Which side it is on the way tells.
+func (c *Client) blindTLS(s *passive) Finding {
+	f := finding("ALG_BLIND_TLS", Error, c.fillRange(), "passive connections work in the clear and fail with TLS (%s), with the same server and ports: an FTP helper opens them by reading the commands, which TLS hides", s.lost[0].Outcome)
+	f.Could = []string{"SERVER_ALG_BLIND_TLS", "CLIENT_FW_OUT_HIGH"}
+	server := func(box string) {
+		f.Code, f.Title, f.Box, f.Fix, f.Could = "SERVER_ALG_BLIND_TLS", causes["SERVER_ALG_BLIND_TLS"].Title, box, c.fillRange().in(causes["SERVER_ALG_BLIND_TLS"].Fix), nil
+	}
+	reach, dead := c.ways2(s)
+	if why, yes := c.local.blocks(true, s.fam == "ipv6", s.lost[0].Announced.Port()); yes {
+		g := finding("CLIENT_FW_OUT_HIGH", Error, c.fillRange(), "%s; this computer's own firewall stops them: %s", f.Cause, why)
+		g.Box = "client"
+		return g
+	}
+	switch z := whereDies(reach, dead); {
+	case c.sees("passive-data") == "closed":
+		server("server")
+	case z == pastGateway && c.sees("passive-data") == "open", z == atGateway:
+		server("server-router")
+	case z == pastGateway:
+		server("server")
+		f.Evidence = append(f.Evidence, "if the server's own firewall has nothing to do with it, the same holds for the router right before it")
+	case z == atClientRouter || z == atClient:
+		f.Could = []string{"CLIENT_FW_OUT_HIGH", "SERVER_ALG_BLIND_TLS"}
+		f.Box = "client-router"
+	case c.othersFine():
+		f.Box = "client-router"
+	}
+	c.evidence(&f, reach, dead)
+	return f
+}
+
+// ways2 are the traces to a port that answers and to the passive port.
+func (c *Client) ways2(s *passive) (reach, dead *Trace) {
+	a := s.lost[0].Peer.Addr()
+	doors := map[uint16]bool{}
+	for _, d := range c.rep.Doors {
+		doors[d.port] = true
+	}
+	return c.openTrace(a), c.traceOf(a, func(p uint16) bool { return !doors[p] })
+}
+
+func (c *Client) evidence(f *Finding, reach, dead *Trace) {
+	if reach != nil && dead != nil {
+		f.Evidence = append(f.Evidence, reach.String(), dead.String())
+	}
+	if s := c.rep.Server; s != nil {
+		f.Evidence = append(f.Evidence, fmt.Sprintf("the server says its own firewall is %s for passive data; other networks reached passive ports %s times, %s times not", c.sees("passive-data"), s.OthersOK, s.OthersBad))
+	}
+}
+
+// sees is the server's word on its own firewall, "" when it did not say.
+func (c *Client) sees(purpose string) string {
+	if c.rep.Server == nil {
+		return ""
+	}
+	return c.rep.Server.Firewall[purpose]
+}
+
+// othersFine reports that the server knows other networks that reach its ports.
+func (c *Client) othersFine() bool {
+	if c.rep.Server == nil {
+		return false
+	}
+	ok, _ := strconv.Atoi(c.rep.Server.OthersOK)
+	bad, _ := strconv.Atoi(c.rep.Server.OthersBad)
+	return ok >= 3 && bad <= ok/4
+}
+
+// blocked explains passive ports that nothing reaches.
+func (c *Client) blocked(s *passive) Finding {
+	p := s.lost[0]
+	for _, q := range s.lost { // one with the right address says most
+		if q.Announced.Addr() == q.Peer.Addr() {
+			p = q
+			break
+		}
+	}
+	fam6 := s.fam == "ipv6"
+	cause := fmt.Sprintf("log-in works, passive data connections to %s get %s", p.Peer.Addr(), map[Outcome]string{Timeout: "no answer", Refused: "refused", Unreachable: "\"" + p.Errno + "\""}[p.Outcome])
+	if why, yes := c.local.blocks(true, fam6, p.Announced.Port()); yes {
+		f := finding("CLIENT_FW_OUT_HIGH", Error, c.fillRange(), "%s: this computer's own firewall stops them: %s", cause, why)
+		f.Box = "client"
+		return f
+	}
+	if state := c.sees("passive-data"); state == "closed" || state == "limited" {
+		code := "SERVER_FW_RANGE"
+		if c.rep.Server.Firewall["passive-data code"] == "SERVER_ALG_BLIND_TLS" {
+			code = "SERVER_ALG_BLIND_TLS"
+		}
+		f := finding(code, Error, c.fillRange(), "%s, and the server says that its own firewall is %s for them", cause, state)
+		f.Box = "server"
+		return f
+	}
+	reach, dead := c.ways2(s)
+	f := c.blockedWhere(s, p, cause, reach, dead)
+	if c.othersFine() && slices.Contains(f.Could, "CLIENT_FW_OUT_HIGH") {
+		f.Could = slices.DeleteFunc(f.Could, func(code string) bool { return code != "CLIENT_FW_OUT_HIGH" && code != "UPSTREAM_FW_SOURCE" })
+		if len(f.Could) == 1 {
+			f = finding(f.Could[0], Error, c.fillRange(), "%s; clients of other networks reach them", cause)
+		}
+	}
+	c.evidence(&f, reach, dead)
+	if len(f.Could) > 0 {
+		f.Fix += "\nto find out which: try from another network (a phone's); works there: it is this side's firewall"
+		if c.rep.Server == nil || c.sees("passive-data") == "unknown" {
+			f.Fix += "\non the server: its own firewall (portreeve doctor there, as root); open there: it is the router or filter in front"
+		}
+	}
+	return f
+}
+
+// slowly is how long an address that nobody has needs to be called unreachable.
+const slowly = 2 * time.Second
+
+func (c *Client) blockedWhere(s *passive, p *Probe, cause string, reach, dead *Trace) Finding {
+	one := func(code string, could ...string) Finding {
+		f := finding(code, Error, c.fillRange(), "%s", cause)
+		if len(could) > 0 {
+			f.Could = append([]string{code}, could...)
+		}
+		return f
+	}
+	some := func(could ...string) Finding {
+		f := finding("PASSIVE_BLOCKED", Error, c.fillRange(), "%s", cause)
+		f.Could = could
+		return f
+	}
+	open := c.sees("passive-data") == "open"
+	fronted := reach != nil && reach.fronted() || dead != nil && dead.fronted()
+	if c.rep.Server != nil && c.rep.Server.Reached.IsValid() && c.rep.Server.Reached.Addr() != p.Peer.Addr() {
+		fronted = true
+	}
+	z := whereDies(reach, dead)
+	switch z {
+	case atClient:
+		f := one("CLIENT_FW_OUT_HIGH")
+		f.Box = "client"
+		return f
+	case atClientRouter:
+		return one("CLIENT_FW_OUT_HIGH")
+	case atGateway:
+		if fronted {
+			if p.Outcome == Timeout && !isPrivate(p.Peer.Addr()) && len(reach.Hops) > 3 {
+				return one("RANGE_NOT_FORWARDED")
+			}
+			return one("RANGE_NOT_FORWARDED", "UPSTREAM_FW_RANGE", "UPSTREAM_FW_SOURCE")
+		}
+		return one("UPSTREAM_FW_RANGE", "UPSTREAM_FW_SOURCE")
+	}
+	switch {
+	case p.Outcome == Unreachable && p.DialTook > slowly:
+		return one("FORWARD_WRONG_HOST")
+	case z == pastGateway && p.Outcome == Timeout && open && fronted:
+		return one("RANGE_SHIFTED", "FORWARD_WRONG_HOST", "UPSTREAM_FW_RANGE")
+	case z == pastGateway && p.Outcome == Timeout && open:
+		return one("UPSTREAM_FW_RANGE", "UPSTREAM_FW_SOURCE")
+	case z == pastGateway && p.Outcome == Timeout && fronted:
+		return one("SERVER_FW_RANGE", "RANGE_SHIFTED", "UPSTREAM_FW_RANGE", "FORWARD_WRONG_HOST")
+	case z == pastGateway && p.Outcome == Timeout:
+		return one("SERVER_FW_RANGE", "UPSTREAM_FW_RANGE")
+	case p.Outcome == Refused && z == pastGateway && open && c.inDocker():
+		return one("DOCKER_PUBLISH")
+	case p.Outcome == Refused && z == pastGateway && open:
+		return one("FORWARD_WRONG_HOST", "RANGE_SHIFTED", "DOCKER_PUBLISH", "CONN_LIMIT")
+	case p.Outcome == Refused && z == pastGateway && fronted:
+		return one("SERVER_FW_RANGE", "FORWARD_WRONG_HOST", "DOCKER_PUBLISH", "CONN_LIMIT")
+	case z == pastGateway:
+		return one("SERVER_FW_RANGE", "CONN_LIMIT", "DOCKER_PUBLISH")
+	}
+	could := []string{"RANGE_NOT_FORWARDED", "SERVER_FW_RANGE", "CLIENT_FW_OUT_HIGH", "UPSTREAM_FW_RANGE", "UPSTREAM_FW_SOURCE"}
+	if p.Outcome == Refused {
+		could = []string{"SERVER_FW_RANGE", "RANGE_NOT_FORWARDED", "DOCKER_PUBLISH", "FORWARD_WRONG_HOST", "CONN_LIMIT", "CLIENT_FW_OUT_HIGH"}
+	}
+	if open {
+		could = slices.DeleteFunc(could, func(code string) bool { return code == "SERVER_FW_RANGE" })
+	}
+	return some(could...)
+}
+
+var dockerNet = netip.MustParsePrefix("172.16.0.0/12")
+
+func (c *Client) inDocker() bool {
+	return c.rep.Server != nil && dockerNet.Contains(c.rep.Server.Reached.Addr())
+}
+
+// judgeConnected explains passive connections that come about and are of no use.
+func (c *Client) judgeConnected(s *passive) []Finding {
+	best := 0
+	for _, p := range s.fine {
+		best = max(best, p.Bytes)
+	}
+	for _, p := range s.probes {
+		if p.Outcome == OK && (p.Bytes > 0 || best == 0) || p.dataLost() || p.Outcome == Untrusted {
+			continue
+		}
+		text := strings.ToLower(p.Text)
+		stranger := c.stranger()
+		switch {
+		case stranger.IsValid() && p.Outcome == Rejected:
+			return []Finding{c.otherSource(p, stranger)}
+		case p.Outcome == Rejected && p.Reply == 425 && (strings.Contains(text, "bad ip") || strings.Contains(text, "another address") || strings.Contains(text, "ip address mismatch")):
+			return []Finding{c.otherSource(p, netip.Addr{})}
+		case p.Outcome == Rejected && p.Reply == 522, p.Outcome == Rejected && strings.Contains(text, "session reuse"):
+			return []Finding{finding("TLS_REUSE_REQUIRED", Error, c.fill(), "%d %s", p.Reply, p.Text)}
+		case p.Outcome == Rejected && p.Reply == 425, p.Outcome == NoReply, p.Outcome == Empty, p.Outcome == OK:
+			f := finding("LB_WRONG_NODE", Error, c.fillRange(), "the data connection to %s is accepted, but the server does not have it (%s %s)", p.Announced, strings.TrimPrefix(strconv.Itoa(p.Reply), "0"), p.Text)
+			f.Could = []string{"LB_WRONG_NODE", "DOCKER_PUBLISH", "LB_SOURCE_CHECK"}
+			if c.rep.Server != nil && c.serverSaw("PR-D01") {
+				f.Could = []string{"LB_WRONG_NODE", "DOCKER_PUBLISH"}
+			}
+			return []Finding{f}
+		case p.Outcome == Stalled:
+			return []Finding{finding("MTU_BLACKHOLE", Error, c.fill(), "the data connection is there, the bytes of the listing do not arrive")}
+		case p.Outcome == BadTLS:
+			f := finding("TLS_DATA", Error, c.fill(), "%s", p.Error)
+			if strings.Contains(p.Error, "deadline") || strings.Contains(p.Error, "timeout") {
+				f = finding("MTU_BLACKHOLE", Error, c.fill(), "the data connection is there, its TLS handshake gets no answer: %s", p.Error)
+				f.Could = []string{"MTU_BLACKHOLE", "TLS_DATA"}
+			}
+			return []Finding{f}
+		case p.Outcome == Rejected:
+			return []Finding{finding("LIST_FAILED", Error, c.fill(), "%s %s: %d %s", p.Security, p.Mode, p.Reply, p.Text)}
+		}
+	}
+	return nil
+}
+
+func (c *Client) serverSaw(code string) bool {
+	return slices.ContainsFunc(c.rep.Server.Data, func(d Seen) bool { return d.Code == code })
+}
+
+// stranger is the address that the server turned away although it was ours.
+func (c *Client) stranger() netip.Addr {
+	if c.rep.Server != nil {
+		for _, d := range c.rep.Server.Data {
+			if d.Code == "PR-D02" && d.Stranger.IsValid() {
+				return d.Stranger.Addr()
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+func (c *Client) otherSource(p *Probe, stranger netip.Addr) Finding {
+	f := finding("SOURCE_MISMATCH", Error, c.fill(), "the server turns the data connection away, because it comes from another address than the control connection: %d %s", p.Reply, p.Text)
+	if !stranger.IsValid() {
+		f.Could = []string{"SOURCE_MISMATCH", "LB_SOURCE_CHECK"}
+		return f
+	}
+	from := c.rep.Server.From.Addr()
+	if isPrivate(stranger) && !isPrivate(from) || isPrivate(from) && !isPrivate(stranger) || isPrivate(stranger) && !isPrivate(p.Peer.Addr()) {
+		f = finding("LB_SOURCE_CHECK", Error, c.fill(), "the server sees the control connection from %s and the data connection from %s, an address of its own side", from, stranger)
+		return f
+	}
+	f.Evidence = append(f.Evidence, fmt.Sprintf("control from %s, data from %s", from, stranger))
+	return f
+}
+
+// judgeReuse tells what the server thinks of TLS session reuse.
+func (c *Client) judgeReuse(fam string) []Finding {
+	if c.fresh != nil && c.fresh.Family == fam && c.fresh.Outcome == Rejected && (c.fresh.Stage == AtTransfer || c.fresh.Stage == AtData) {
+		return []Finding{finding("TLS_REUSE_REQUIRED", Note, c.fill(), "without resuming the TLS session a data connection is refused: %d %s", c.fresh.Reply, c.fresh.Text)}
+	}
+	for _, p := range c.all(func(p *Probe) bool { return p.Family == fam && p.Security != Plain && p.Outcome == OK && p.Mode != "" }) {
+		if p.Resumed {
+			return nil
+		}
+	}
+	if len(c.all(func(p *Probe) bool { return p.Family == fam && p.Security != Plain && p.Outcome == OK })) > 0 {
+		return []Finding{finding("TLS_NO_RESUME", Note, c.fill(), "no data connection resumed the TLS session of its control connection: each costs a full handshake, and nothing proves that both come from the same client")}
+	}
+	return nil
+}
