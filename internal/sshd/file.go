@@ -315,7 +315,9 @@ func (x *sftp) read(d *decoder) {
 	head[4] = fxpData
 	binary.BigEndian.PutUint32(head[5:], x.id)
 	binary.BigEndian.PutUint32(head[9:], uint32(k))
+	x.keep()
 	x.rw.Write((*b)[:dataHead+k])
+	x.send()
 }
 
 func (h *handle) readAt(x *sftp, p []byte, off int64) (int, error) {

@@ -72,6 +72,7 @@ func exit(ch ssh.Channel, code int) {
 func (c *conn) sftp(ch ssh.Channel) {
 	x := newSFTP(c.session, ch, c.log)
 	x.begin, x.end, x.touch = c.begin, c.end, c.touch
+	x.gather, x.release = c.nc.gather, c.nc.release
 	err := x.serve()
 	c.session.Note("", "")
 	if errors.Is(err, errMalformed) {

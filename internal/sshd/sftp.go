@@ -59,8 +59,11 @@ type sftp struct {
 	out []byte // replies not sent yet
 	log *slog.Logger
 
-	// begin and end enclose open files, touch notes a request.
+	// begin and end enclose open files, touch notes a request, gather holds
+	// writes to the network back until release.
 	begin, end, touch func()
+	gather, release   func()
+	held              bool
 
 	id      uint32 // of the request at hand
 	handles handles
@@ -72,8 +75,12 @@ const gather = 32 << 10
 
 func newSFTP(s *session.Session, rw io.ReadWriter, log *slog.Logger) *sftp {
 	nothing := func() {}
-	x := &sftp{s: s, ctx: s.Context(), rw: rw, log: log, begin: nothing, end: nothing, touch: nothing, pending: map[string]*handle{}}
-	x.in = packetReader{src: rw, wait: x.flush}
+	x := &sftp{s: s, ctx: s.Context(), rw: rw, log: log, begin: nothing, end: nothing, touch: nothing, gather: nothing, release: nothing, pending: map[string]*handle{}}
+	x.in = packetReader{src: rw, wait: func() error {
+		err := x.flush()
+		x.keep()
+		return err
+	}}
 	return x
 }
 
@@ -87,6 +94,7 @@ func (x *sftp) serve() (err error) {
 		}
 		x.closeAll(fault.New(fault.Canceled, "", "", why))
 		x.in.free()
+		x.send()
 	}()
 	p, err := x.in.next()
 	if err != nil {
@@ -122,15 +130,33 @@ func leaving(err error) error {
 }
 
 func (x *sftp) flush() error {
-	if len(x.out) == 0 {
-		return nil
+	var err error
+	if len(x.out) > 0 {
+		x.keep()
+		_, err = x.rw.Write(x.out)
+		if x.out = x.out[:0]; cap(x.out) > 2*gather {
+			x.out = nil
+		}
 	}
-	_, err := x.rw.Write(x.out)
-	x.out = x.out[:0]
-	if cap(x.out) > 2*gather {
-		x.out = nil
-	}
+	x.send()
 	return err
+}
+
+// keep and send hold the network back: the SSH layer's window adjustments,
+// which it makes while requests are read, go out with the replies to them, and
+// all packets of a large reply in one piece.
+func (x *sftp) keep() {
+	if !x.held {
+		x.gather()
+		x.held = true
+	}
+}
+
+func (x *sftp) send() {
+	if x.held {
+		x.held = false
+		x.release()
+	}
 }
 
 // extensions are those announced, with the data that goes with each.
