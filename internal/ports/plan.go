@@ -169,15 +169,28 @@ func (p *Plan) addControl(cfg *config.Config, l *config.Listen, host HostFacts) 
 	p.Flows = append(p.Flows, f)
 }
 
+// addPassive adds the shared port for protected data connections, where there
+// is one, and the range, unless the shared port makes it superfluous.
 func (p *Plan) addPassive(cfg *config.Config, l *config.Listen, host HostFacts) {
-	r := PortRange(cfg.Ports(l))
+	if s := cfg.FTP.Passive.Shared; s != "" && l.DataTLS != config.Off {
+		at := config.Listen{Address: s}
+		p.addData(cfg, l, host, bindAddr(&at), PortRange{First: at.Port(), Last: at.Port()},
+			"PASV and EPSV under PROT P: the protected data connections of all sessions; the TLS session tells whose they are")
+		if l.DataTLS == config.Required && cfg.FTP.Passive.SharedFallback != config.SharedRange {
+			return
+		}
+	}
+	p.addData(cfg, l, host, bindAddr(l), PortRange(cfg.Ports(l)), "PASV and EPSV: the client connects to the port it was told, for each listing and file")
+}
+
+func (p *Plan) addData(cfg *config.Config, l *config.Listen, host HostFacts, at netip.Addr, r PortRange, note string) {
 	if r.First == 0 || r.Last < r.First {
 		return // reported by a check
 	}
 	ext := externals(cfg, l, host, r)
 	for i := range p.Flows { // listeners with equal ranges and addresses share the pool
 		f := &p.Flows[i]
-		if f.Purpose == PassiveData && f.Internal == (Endpoint{bindAddr(l), r}) && f.Family == listenFamily(l) && sameExternals(f.External, ext) {
+		if f.Purpose == PassiveData && f.Internal == (Endpoint{at, r}) && f.Family == listenFamily(l) && sameExternals(f.External, ext) {
 			f.Listeners = append(f.Listeners, listenName(l))
 			if !slices.Contains(f.Services, string(l.Protocol)) {
 				f.Services = append(f.Services, string(l.Protocol))
@@ -187,8 +200,8 @@ func (p *Plan) addPassive(cfg *config.Config, l *config.Listen, host HostFacts) 
 	}
 	p.Flows = append(p.Flows, Flow{
 		Direction: In, Protocol: "tcp", Purpose: PassiveData, Services: []string{string(l.Protocol)}, Listeners: []string{listenName(l)},
-		Family: listenFamily(l), Internal: Endpoint{bindAddr(l), r}, Remote: Endpoint{Ports: anyClientPort}, External: ext,
-		Note: "PASV and EPSV: the client connects to the port it was told, for each listing and file",
+		Family: listenFamily(l), Internal: Endpoint{at, r}, Remote: Endpoint{Ports: anyClientPort}, External: ext,
+		Note: note,
 	})
 }
 
