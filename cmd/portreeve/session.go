@@ -12,7 +12,7 @@ import (
 
 func (a *app) sessionCommand() *cobra.Command {
 	c := &cobra.Command{Use: "session", Short: "See and end the live sessions", Args: cobra.ArbitraryArgs, RunE: group}
-	c.AddCommand(a.sessionList(), a.sessionKick())
+	c.AddCommand(a.sessionList(), a.sessionShow(), a.sessionKick())
 	return c
 }
 

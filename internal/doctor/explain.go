@@ -1,0 +1,250 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/portreeve/portreeve/internal/config"
+	"github.com/portreeve/portreeve/internal/nat"
+	"github.com/portreeve/portreeve/internal/ports"
+)
+
+// Lookup resolves a host name to addresses.
+type Lookup func(ctx context.Context, name string) ([]netip.Addr, error)
+
+// ExplainPASV decides which address a client at client hears from the listener
+// l and why. reached is the server's address it connected to; when invalid the
+// one the machine would use towards it is taken.
+func ExplainPASV(ctx context.Context, cfg *config.Config, host ports.HostFacts, l *config.Listen, client, reached netip.Addr, routers []netip.Addr, look Lookup) nat.Decision {
+	in := nat.Inputs{Local: reached, Gateways: routers, Container: host.Container}
+	if !in.Local.IsValid() {
+		if in.Local = l.Host(); !in.Local.IsValid() || in.Local.IsUnspecified() {
+			in.Local = localTowards(client)
+		}
+	}
+	for _, i := range host.Interfaces {
+		for _, p := range i.Addrs {
+			in.Networks = append(in.Networks, nat.Network{Interface: i.Name, Prefix: p})
+		}
+	}
+	rule := func(target string) nat.Rule {
+		if a, err := netip.ParseAddr(target); err == nil || target == "" {
+			return nat.Rule{Addr: a}
+		}
+		r := nat.Rule{Name: target}
+		if as, err := look(ctx, target); err == nil {
+			for _, a := range as {
+				if a = a.Unmap(); a.Is4() {
+					r.Addr = a
+					break
+				}
+			}
+		}
+		return r
+	}
+	for _, x := range cfg.FTP.Passive.Rules {
+		r := rule(x.Address)
+		for _, n := range x.Networks {
+			r.Networks = append(r.Networks, n.Prefix)
+		}
+		in.Rules = append(in.Rules, r)
+	}
+	in.Setting = rule(cfg.FTP.Passive.Address)
+	if l.PassiveAddress != "" {
+		in.Setting = rule(l.PassiveAddress)
+	}
+	return nat.Advise(client, in)
+}
+
+// topic is a question people ask, in several wordings.
+type topic struct {
+	question string
+	words    [][]string // each list: one of its words must be in the question
+	answer   func(*answerer) string
+}
+
+// topics are in the order in which they are tried: the special before the general.
+var topics = []topic{
+	{"What are ports 20 and 989 for?", [][]string{{"20", "989"}}, (*answerer).sourcePorts},
+	{"What must my client's firewall open?", [][]string{{"client", "clients", "customer", "partner", "outgoing", "outbound"}, {"firewall", "open", "allow", "network"}}, (*answerer).clientFirewall},
+	{"What must the server's firewall and router open?", [][]string{{"server", "router", "forward", "inbound", "incoming", "my"}, {"firewall", "open", "forward", "router", "nat"}}, (*answerer).serverFirewall},
+	{"21 or 990?", [][]string{{"21", "explicit"}, {"990", "implicit"}}, (*answerer).explicitImplicit},
+	{"Active or passive?", [][]string{{"active"}, {"passive"}}, (*answerer).activePassive},
+	{"What is active mode?", [][]string{{"active", "port"}, {"mode", "command", "eprt"}}, (*answerer).activePassive},
+	{"Why does the log-in work and the listing hang?", [][]string{{"hang", "hangs", "listing", "timeout", "list"}}, (*answerer).hangs},
+	{"Is it FTPS or SFTP?", [][]string{{"sftp", "ssh", "22"}}, (*answerer).sftp},
+	{"Which ports does passive mode use?", [][]string{{"passive", "pasv", "epsv", "data", "range"}}, (*answerer).passive},
+	{"What is port 21 for?", [][]string{{"21"}}, (*answerer).explicitImplicit},
+	{"What is port 990 for?", [][]string{{"990", "implicit"}}, (*answerer).explicitImplicit},
+	{"Which ports does FTPS use?", [][]string{{"ftps", "tls", "ssl", "secure"}}, (*answerer).ftps},
+	{"Which ports does this server use?", [][]string{{"port", "ports", "ftp", "open"}}, (*answerer).ports},
+}
+
+// Questions returns the questions Answer is sure to understand.
+func Questions() []string {
+	var out []string
+	for _, t := range topics {
+		if !slices.Contains(out, t.question) {
+			out = append(out, t.question)
+		}
+	}
+	return out
+}
+
+// Answer answers a question about ports for this very server, from its plan.
+// understood is the question as it was taken; "" when it was not understood.
+func Answer(question string, cfg *config.Config, plan *ports.Plan) (understood, text string) {
+	words := strings.FieldsFunc(strings.ToLower(question), func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9')
+	})
+	for _, t := range topics {
+		if strings.EqualFold(t.question, strings.TrimSpace(question)) {
+			return t.question, t.answer(&answerer{cfg, plan})
+		}
+	}
+	for _, t := range topics {
+		if !slices.ContainsFunc(t.words, func(any []string) bool {
+			return !slices.ContainsFunc(any, func(w string) bool { return slices.Contains(words, w) })
+		}) {
+			return t.question, t.answer(&answerer{cfg, plan})
+		}
+	}
+	return "", ""
+}
+
+type answerer struct {
+	cfg  *config.Config
+	plan *ports.Plan
+}
+
+// control lists the control ports of a service.
+func (a *answerer) control(service config.Protocol) []string {
+	var out []string
+	for i := range a.cfg.Listen {
+		l := &a.cfg.Listen[i]
+		if l.Protocol == service && l.Port() != 0 {
+			if p := fmt.Sprint(l.Port()); !slices.Contains(out, p) {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+func (a *answerer) explicit() []string {
+	var out []string
+	for i := range a.cfg.Listen {
+		if l := &a.cfg.Listen[i]; l.Protocol == config.ProtocolFTP && l.TLS != config.Off && l.Port() != 0 {
+			out = append(out, fmt.Sprint(l.Port()))
+		}
+	}
+	return out
+}
+
+func (a *answerer) data() string {
+	var all []ports.PortRange
+	for i := range a.plan.Flows {
+		if f := &a.plan.Flows[i]; f.Purpose == ports.PassiveData {
+			all = append(all, f.Internal.Ports)
+		}
+	}
+	return ports.JoinRanges(ports.MergeRanges(all), "-", ", ")
+}
+
+func or(list []string) string { return strings.Join(list, " or ") }
+
+func (a *answerer) ports() string {
+	return "This server uses:\n" + a.plan.Text()
+}
+
+func (a *answerer) ftps() string {
+	var b strings.Builder
+	if e := a.explicit(); len(e) > 0 {
+		fmt.Fprintf(&b, "Explicit FTPS: commands on port %s (the client starts in the clear and sends AUTH TLS).\n", or(e))
+	}
+	if i := a.control(config.ProtocolFTPS); len(i) > 0 {
+		fmt.Fprintf(&b, "Implicit FTPS: commands on port %s (TLS from the first byte).\n", or(i))
+	}
+	if b.Len() == 0 {
+		return "None: no listener of this server offers TLS. Set tls = \"required\" on an ftp listener, or add one with protocol = \"ftps\".\n"
+	}
+	fmt.Fprintf(&b, "Both: one more connection for each listing and file. In passive mode, the usual one, the client opens it to a port of %s on the server.\n", a.data())
+	b.WriteString(a.activeSentence())
+	b.WriteString("So a firewall must permit " + strings.Join(append(a.explicit(), a.control(config.ProtocolFTPS)...), ", ") + " and " + a.data() + ", all TCP. An FTP helper in the firewall cannot open the data ports by itself, because it cannot read the commands.\n")
+	return b.String()
+}
+
+func (a *answerer) activeSentence() string {
+	if !a.cfg.FTP.Active {
+		return "Active mode is switched off here.\n"
+	}
+	var src []string
+	for _, r := range a.plan.ActiveSources() {
+		if r.Len() == 1 {
+			src = append(src, r.String())
+		}
+	}
+	if len(src) == 0 {
+		return "In active mode the server opens it instead, from any port, to a port of the client's choice.\n"
+	}
+	return "In active mode the server opens it instead, from its port " + or(src) + " to a port of the client's choice.\n"
+}
+
+func (a *answerer) explicitImplicit() string {
+	var b strings.Builder
+	e, i := a.explicit(), a.control(config.ProtocolFTPS)
+	switch {
+	case len(e) > 0 && len(i) > 0:
+		fmt.Fprintf(&b, "Either. Port %s is explicit FTPS: the client begins in the clear and asks for TLS (AUTH TLS). Port %s is implicit FTPS: TLS from the first byte. They protect alike once TLS runs; a client must be set to the one whose port it uses.\n", or(e), or(i))
+		fmt.Fprintf(&b, "Take port %s where clients support it: it is the standard (RFC 4217). Take port %s where a firewall with FTP inspection disturbs AUTH TLS.\n", or(e), or(i))
+	case len(e) > 0:
+		fmt.Fprintf(&b, "Port %s: this server offers explicit FTPS (AUTH TLS) there. It has no implicit listener; the customary port of one is 990.\n", or(e))
+	case len(i) > 0:
+		fmt.Fprintf(&b, "Port %s: this server offers implicit FTPS there. It has no listener with explicit TLS; the customary port of one is 21.\n", or(i))
+	default:
+		fmt.Fprintf(&b, "Port %s, and without TLS: no listener of this server offers it.\n", or(a.control(config.ProtocolFTP)))
+	}
+	fmt.Fprintf(&b, "Data takes other ports in both cases: %s in passive mode.\n", a.data())
+	return b.String()
+}
+
+func (a *answerer) sourcePorts() string {
+	var b strings.Builder
+	b.WriteString("20 and 989 are source ports: the server uses them when it opens a data connection to the client, in active mode (20 belongs to control port 21, 989 to 990; in general control port minus 1). Nobody connects to them, so no inbound rule is needed for them anywhere on the server's side.\n")
+	b.WriteString(a.activeSentence())
+	fmt.Fprintf(&b, "Passive mode does not use them: the client connects to %s.\n", a.data())
+	return b.String()
+}
+
+func (a *answerer) clientFirewall() string {
+	return a.plan.ClientPage("")
+}
+
+func (a *answerer) serverFirewall() string {
+	return a.plan.ServerPage()
+}
+
+func (a *answerer) passive() string {
+	return fmt.Sprintf("TCP %s on the server. For each listing and file the server picks one of them and names it in its reply to PASV or EPSV; the client connects to it. All of them must be open, and forwarded by a router under the same numbers.\n", a.data())
+}
+
+func (a *answerer) activePassive() string {
+	s := "Passive, in nearly all cases: the client opens both connections, so it works from behind firewalls and routers. Only the control connection is the client's in active mode; the data connection comes from the server, which clients behind a router cannot receive.\n"
+	return s + fmt.Sprintf("Passive here: ports %s.\n", a.data()) + a.activeSentence()
+}
+
+func (a *answerer) hangs() string {
+	return fmt.Sprintf("Because the listing needs a second connection, to a port of %s in passive mode, and something stops it: a firewall on either side, a router that does not forward these ports, or an address in the reply to PASV that the client cannot reach.\n", a.data()) +
+		"\"portreeve doctor\" on the server and \"portreeve doctor ftp://HOST\" on the client find out which.\n"
+}
+
+func (a *answerer) sftp() string {
+	s := "FTPS is FTP with TLS, SFTP is file transfer over SSH: two protocols that do not understand each other.\n"
+	if p := a.control(config.ProtocolSFTP); len(p) > 0 {
+		return s + fmt.Sprintf("This server speaks SFTP on port %s, commands and data on that one port.\n", or(p))
+	}
+	return s + "This server has no SFTP listener; FTPS does not use port 22.\n"
+}
