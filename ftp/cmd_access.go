@@ -45,6 +45,7 @@ func (c *Conn) cmdPASS(arg string) Reply {
 
 func (c *Conn) enter(s Session) {
 	c.sess, c.failures, c.cwd = s, 0, "/"
+	c.bind.entered(c.user, c.remote.Addr())
 	if h, is := s.(interface{ Home() string }); is {
 		c.cwd = path.Clean("/" + h.Home())
 	}
@@ -66,6 +67,7 @@ func (c *Conn) failed(err error) Reply {
 // leave ends the access of the user who is logged in, and nothing else.
 func (c *Conn) leave(cause error) {
 	c.data.drop()
+	c.bind.left()
 	if c.sess != nil {
 		c.sess.Close(cause)
 	}

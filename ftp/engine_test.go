@@ -391,6 +391,74 @@ func TestDataConnectionMustResumeItsOwnSession(t *testing.T) {
 	}
 }
 
+// Clients with several sessions share one cache of tickets among them, so under
+// BindPrefer a ticket of the same account from the same address will do, also
+// when that session's log-in is still on its way; another account's never does.
+func TestPreferKnowsTheSameClientInAnotherSession(t *testing.T) {
+	b := newMemBackend()
+	b.File("/f", "hello")
+	get := func(c *Client) error {
+		r, err := c.Retrieve(t.Context(), "f", 0)
+		if err == nil {
+			_, err = io.ReadAll(r)
+			err = errors.Join(err, r.Close())
+		}
+		return err
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			_, addr := startEngine(t, Config{Backend: b, TLS: serverTLS(), DataTLS: TLSRequired})
+			dial := func(user string) *Client {
+				cfg := &tls.Config{InsecureSkipVerify: true, ServerName: "ftp.test", MaxVersion: version}
+				c, err := Dial(t.Context(), addr, ClientOptions{TLS: ExplicitTLS, TLSConfig: cfg})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { c.Close() })
+				// With TLS 1.3 the ticket is read along with a reply.
+				if _, err := c.Cmd(t.Context(), "FEAT"); err != nil || c.session.s == nil {
+					t.Fatal(err, "no ticket came")
+				}
+				if user != "" {
+					if err := c.Login(t.Context(), user, "secret"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return c
+			}
+			first, second, other, late := dial("ann"), dial("ann"), dial("bob"), dial("")
+			if err := get(first); err != nil {
+				t.Fatal(err)
+			}
+			// A ticket of the other session's control connection.
+			first.session.s = second.session.s
+			if err := get(first); err != nil {
+				t.Errorf("a ticket of the same account: %v", err)
+			}
+			// One of a session that is logging in.
+			first.session.s = late.session.s
+			go func() {
+				time.Sleep(100 * time.Millisecond)
+				late.Login(context.Background(), "ann", "secret")
+			}()
+			if err := get(first); err != nil {
+				t.Errorf("a ticket of the same account, still logging in: %v", err)
+			}
+			first.session.s = other.session.s
+			if err := get(first); codeOf(err) != 522 {
+				t.Errorf("a ticket of another account: %v", err)
+			}
+			// One of a session that is gone and had not logged in.
+			gone := dial("")
+			first.session.s = gone.session.s
+			gone.Close()
+			if err := get(first); codeOf(err) != 522 {
+				t.Errorf("a ticket without an account: %v", err)
+			}
+		})
+	}
+}
+
 func codeOf(err error) int {
 	var e *Error
 	if errors.As(err, &e) {

@@ -70,6 +70,7 @@ type Server struct {
 	conns  map[*Conn]struct{}
 	closed bool
 	wg     sync.WaitGroup
+	tokens sync.Map // token of a live TLS session -> its *binding
 }
 
 func (s *Server) init() {
@@ -176,6 +177,9 @@ func (s *Server) forget(c *Conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.mu.Unlock()
+	if c.bind.token != nil {
+		s.tokens.Delete(string(c.bind.token))
+	}
 	s.wg.Done()
 }
 

@@ -3,13 +3,16 @@ package ftp
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,9 +25,15 @@ type binding struct {
 	// unshared sends the session to the range instead of a shared port. It is
 	// set by a transfer and read when the next one is set up.
 	unshared bool
+	// client names who is logged in, and from where; nil before and after. The
+	// handshakes of other sessions read it.
+	client atomic.Pointer[[]byte]
 }
 
-const tokenPrefix = "ftp-session:"
+const (
+	tokenPrefix  = "ftp-session:"
+	clientPrefix = "ftp-client:"
+)
 
 func (b *binding) init() {
 	if b.token == nil {
@@ -34,13 +43,70 @@ func (b *binding) init() {
 	}
 }
 
-// wrap puts the token into a ticket, in place of one of an earlier session.
+// entered and left keep the client's name right. The account and the address
+// are hashed, so that the entry in a ticket is short.
+func (b *binding) entered(user string, from netip.Addr) {
+	sum := sha256.Sum256([]byte(from.Unmap().String() + " " + user))
+	id := append([]byte(clientPrefix), sum[:]...)
+	b.client.Store(&id)
+}
+
+func (b *binding) left() { b.client.Store(nil) }
+
+// wrap puts the token, and the client once it is known, into a ticket, in
+// place of those of an earlier session.
 func (b *binding) wrap(base *tls.Config) func(tls.ConnectionState, *tls.SessionState) ([]byte, error) {
 	return func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
-		ss.Extra = slices.DeleteFunc(ss.Extra, func(e []byte) bool { return bytes.HasPrefix(e, []byte(tokenPrefix)) })
+		ss.Extra = slices.DeleteFunc(ss.Extra, func(e []byte) bool {
+			return bytes.HasPrefix(e, []byte(tokenPrefix)) || bytes.HasPrefix(e, []byte(clientPrefix))
+		})
 		ss.Extra = append(ss.Extra, b.token)
+		if id := b.client.Load(); id != nil {
+			ss.Extra = append(ss.Extra, *id)
+		}
 		return base.EncryptTicket(cs, ss)
 	}
+}
+
+// kin says whether a ticket of another session proves the same client: the
+// same account from the same address. Clients that keep several sessions share
+// one cache among them (curl --parallel), so that any ticket may turn up on any
+// data connection. The other session may still be logging in; then kin waits.
+func (c *Conn) kin(ss *tls.SessionState) bool {
+	own := c.bind.client.Load()
+	if own == nil {
+		return false
+	}
+	for _, e := range ss.Extra {
+		switch {
+		case bytes.HasPrefix(e, []byte(clientPrefix)):
+			return bytes.Equal(e, *own)
+		case bytes.HasPrefix(e, []byte(tokenPrefix)):
+			if c.kinSession(string(e), *own) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// kinWait bounds the wait for the log-in of the session that a ticket is from.
+const kinWait = 5 * time.Second
+
+func (c *Conn) kinSession(token string, own []byte) bool {
+	for end := time.Now().Add(kinWait); c.ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+		other, live := c.srv.tokens.Load(token)
+		if !live {
+			return false
+		}
+		if id := other.(*binding).client.Load(); id != nil {
+			return bytes.Equal(*id, own)
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return false
 }
 
 // controlConfig is for the control connection: any valid ticket of this server
@@ -54,7 +120,10 @@ func (b *binding) controlConfig(base *tls.Config) *tls.Config {
 	return cfg
 }
 
-type ticketSeen struct{ own bool }
+type ticketSeen struct {
+	own bool // of this session
+	kin bool // of another session of the same client
+}
 
 func (s *ticketSeen) resumed(t *tls.Conn) bool { return s.own && t.ConnectionState().DidResume }
 
@@ -91,6 +160,7 @@ func (b *binding) dataConfig(c *Conn, upload bool) (*tls.Config, *ticketSeen) {
 			return nil, err
 		}
 		if !slices.ContainsFunc(ss.Extra, func(e []byte) bool { return bytes.Equal(e, b.token) }) {
+			seen.kin = c.srv.Binding == BindPrefer && b.resumed && c.kin(ss)
 			return nil, nil // another session's ticket: a full handshake
 		}
 		seen.own = true
@@ -99,8 +169,10 @@ func (b *binding) dataConfig(c *Conn, upload bool) (*tls.Config, *ticketSeen) {
 	return cfg, seen
 }
 
-// admits applies the policy to a finished data handshake.
-func (b *binding) admits(p TLSBinding, resumed bool) bool {
+// admits applies the policy to a finished data handshake. Kin is what the
+// client has to do with another session's ticket; it never suffices where
+// resumption is required.
+func (b *binding) admits(p TLSBinding, resumed, kin bool) bool {
 	switch p {
 	case BindOff:
 		return true
@@ -110,7 +182,7 @@ func (b *binding) admits(p TLSBinding, resumed bool) bool {
 	if resumed {
 		b.resumed = true
 	}
-	return resumed || !b.resumed
+	return resumed || kin || !b.resumed
 }
 
 // startTLS runs the handshake on the control connection.
@@ -120,6 +192,7 @@ func (c *Conn) startTLS() error {
 		under = &recordConn{Conn: c.raw}
 	}
 	t := tls.Server(under, c.bind.controlConfig(c.srv.TLS))
+	c.srv.tokens.Store(string(c.bind.token), &c.bind)
 	c.raw.SetDeadline(minTime(time.Now().Add(30*time.Second), c.opened.Add(c.srv.LoginTimeout)))
 	err := onOwnStack(t.Handshake)
 	c.raw.SetDeadline(time.Time{})
