@@ -21,7 +21,7 @@ func control(socket string) server.Service {
 		if err != nil {
 			return err
 		}
-		svc, err := admin.New(admin.Config{Store: s.Store(), Events: s.Bus(), Live: s.Manager(), Hash: hasher.Hash, DataDir: s.Config().DataDir, Log: s.Log(),
+		svc, err := admin.New(admin.Config{Store: s.Store(), Events: s.Bus(), Live: s.Manager(), Hash: hasher.Hash, CheckHash: hasher.Check, DataDir: s.Config().DataDir, Log: s.Log(),
 			Limits: s.Limits(), Measure: s.Measure})
 		if err != nil {
 			return err

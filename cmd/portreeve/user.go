@@ -55,7 +55,7 @@ func (p *passwordFlags) get(a *app, cmd *cobra.Command, name string) (secret str
 func (a *app) userAdd() *cobra.Command {
 	var flags userFlags
 	var pw passwordFlags
-	var asJSON bool
+	var asJSON, hashed bool
 	c := &cobra.Command{Use: "add NAME", Short: "Make an account", Args: args("NAME"),
 		Example: `  portreeve user add ann --home /srv/ann --generate
   portreeve user add bob --home /srv/bob --rule /in=ro --password-stdin <password.txt
@@ -67,12 +67,17 @@ func (a *app) userAdd() *cobra.Command {
 			}
 			// A certificate is a way to log in; then no password is asked for.
 			pw.none = pw.none || s.Certificates != nil && len(*s.Certificates) > 0 && !pw.stdin && !pw.generate
+			pw.stdin = pw.stdin || hashed
 			secret, show, err := pw.get(a, cmd, names[0])
 			if err != nil {
 				return err
 			}
+			n := admin.NewUser{Name: names[0], Password: secret, Settings: s}
+			if hashed {
+				n.Password, n.PasswordHash = "", secret
+			}
 			return a.withAccounts(cmd, func(ctx context.Context, acc accounts) error {
-				u, err := acc.CreateUser(ctx, admin.NewUser{Name: names[0], Password: secret, Settings: s})
+				u, err := acc.CreateUser(ctx, n)
 				if err != nil {
 					return err
 				}
@@ -85,6 +90,7 @@ func (a *app) userAdd() *cobra.Command {
 		}}
 	flags.register(c.Flags())
 	pw.register(c)
+	c.Flags().BoolVar(&hashed, "password-hash-stdin", false, "take a password hash of another server, in crypt or PHC form, from the first line of standard input")
 	c.Flags().BoolVar(&pw.none, "no-password", false, "no password log-in")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the account as JSON")
 	return c

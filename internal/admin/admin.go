@@ -15,25 +15,28 @@ import (
 
 // Config is what a Service works with.
 type Config struct {
-	Store   *store.DB
-	Events  *events.Bus                                                // nil: changes are not recorded
-	Live    Live                                                       // nil: no server runs in this process
-	Hash    func(ctx context.Context, password string) (string, error) // of auth.Hasher
-	DataDir string                                                     // absolute; homes must not contain it
-	Log     *slog.Logger                                               // nil: silent
-	Limits  *limits.Limits                                             // of the running server; nil: none
-	Measure Measure                                                    // nil: quota cannot be counted anew
+	Store  *store.DB
+	Events *events.Bus                                                // nil: changes are not recorded
+	Live   Live                                                       // nil: no server runs in this process
+	Hash   func(ctx context.Context, password string) (string, error) // of auth.Hasher
+	// CheckHash says whether a hash that was brought along can be verified; nil: none can be brought.
+	CheckHash func(hash string) error
+	DataDir   string         // absolute; homes must not contain it
+	Log       *slog.Logger   // nil: silent
+	Limits    *limits.Limits // of the running server; nil: none
+	Measure   Measure        // nil: quota cannot be counted anew
 }
 
 // Service carries out administrative operations. Safe for concurrent use.
 // Errors are faults whose text is a sentence for the administrator.
 type Service struct {
-	store *store.DB
-	bus   *events.Bus
-	live  Live
-	hash  func(ctx context.Context, password string) (string, error)
-	data  string
-	log   *slog.Logger
+	store     *store.DB
+	bus       *events.Bus
+	live      Live
+	hash      func(ctx context.Context, password string) (string, error)
+	checkHash func(hash string) error
+	data      string
+	log       *slog.Logger
 
 	limits  *limits.Limits
 	measure Measure
@@ -47,7 +50,7 @@ func New(c Config) (*Service, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, measure: c.Measure}, nil
+	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, checkHash: c.CheckHash, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, measure: c.Measure}, nil
 }
 
 type actorKey struct{}

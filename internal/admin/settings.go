@@ -81,6 +81,8 @@ func changeRules(rules []account.Rule, changes []RuleChange) []account.Rule {
 type NewUser struct {
 	Name     string `json:"name"`
 	Password string `json:"password,omitempty"` // empty: no password log-in
+	// PasswordHash is a hash in crypt or PHC form from another server, instead of Password.
+	PasswordHash string `json:"password_hash,omitempty"`
 	Settings
 }
 

@@ -53,6 +53,11 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (account.User, erro
 			return u, err
 		}
 	}
+	if n.PasswordHash != "" {
+		if err := s.bringHash(&u, n); err != nil {
+			return u, err
+		}
+	}
 	undo, err := s.makeDirs(full)
 	if err != nil {
 		return u, err
@@ -246,6 +251,21 @@ func (s *Service) setHash(ctx context.Context, u *account.User, password string)
 	h, err := s.hash(ctx, password)
 	u.PasswordHash = h
 	return err
+}
+
+// bringHash takes over a hash from another server.
+func (s *Service) bringHash(u *account.User, n NewUser) error {
+	switch {
+	case n.Password != "":
+		return fault.Text(fault.Invalid, "give a password or its hash, not both")
+	case s.checkHash == nil:
+		return fault.Text(fault.Unsupported, "hashes cannot be brought along here")
+	}
+	if err := s.checkHash(n.PasswordHash); err != nil {
+		return fault.Text(fault.Invalid, "the password hash is of no form this server verifies; argon2id, scrypt, bcrypt, PBKDF2, yescrypt and crypt MD5, SHA-256 and SHA-512 are")
+	}
+	u.PasswordHash = n.PasswordHash
+	return nil
 }
 
 // protocols are those an account can be bound to. A word that means nothing

@@ -28,6 +28,7 @@ type Config struct {
 	TLS       TLS       `toml:"tls" doc:"Certificates. Without any, a self-signed one is made and kept in data_dir/tls."`
 	Limits    Limits    `toml:"limits" doc:"Ceilings for the whole server. Limits of one account belong to the account."`
 	Upload    Upload    `toml:"upload" doc:"How uploads are stored."`
+	Passwords Passwords `toml:"passwords" doc:"How passwords are kept."`
 	Anonymous Anonymous `toml:"anonymous" doc:"Log-in without an account, as \"anonymous\" or \"ftp\"."`
 	Log       Log       `toml:"log" doc:"The server's own log. Transfers are also kept in the database."`
 	Audit     Audit     `toml:"audit" doc:"The trail of log-ins, transfers and changes. It is kept in the database, as a chain that shows every later change (portreeve event verify)."`
@@ -140,6 +141,11 @@ type Upload struct {
 	Mode        UploadMode `toml:"mode" default:"atomic" reload:"live" doc:"atomic shows a file under its name when it is complete, visible writes in place, atomic-resume keeps what arrived so that the same user may continue it."`
 	KeepPartial bool       `toml:"keep_partial" default:"false" reload:"live" doc:"Whether a visible upload that failed stays, so that it can be resumed with REST or APPE."`
 	Sync        SyncMode   `toml:"sync" default:"none" reload:"live" doc:"close makes every upload durable on disk before it is reported complete, which costs speed with many small files; none leaves it to the system."`
+}
+
+// Passwords is [passwords].
+type Passwords struct {
+	Rehash bool `toml:"rehash" default:"true" reload:"live" doc:"Whether a password that came with a hash of another server is stored anew, as argon2id, when its user logs in."`
 }
 
 // Anonymous is [anonymous].

@@ -107,10 +107,14 @@ func (v *verifier) set(cfg *config.Config) {
 	} else { // a reload has read it a moment ago; keep what holds
 		v.log.Error("the authorities of SSH certificates could not be read again", "err", err)
 	}
+	rehash := v.users.Rehash
+	if !cfg.Passwords.Rehash {
+		rehash = nil
+	}
 	chain = append(chain,
 		&auth.KeyVerifier{Users: v.users, CA: v.ca.Load},
 		&auth.CertVerifier{Users: v.users, Mapping: auth.MapCommonName | auth.MapEmail},
-		&auth.PasswordVerifier{Users: v.users, Hasher: v.hasher, Rehash: v.users.Rehash, Logger: v.log})
+		&auth.PasswordVerifier{Users: v.users, Hasher: v.hasher, Rehash: rehash, Logger: v.log})
 	v.chain.Store(&chain)
 }
 
