@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"io"
 	"os"
 
@@ -12,7 +13,7 @@ import (
 // ReadAt reads from a handle, or from a reader that can.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	if f.w != nil {
-		return f.uploadRead(p, off)
+		return 0, fault.New(fault.Unsupported, "download", f.name, errors.New("the upload is not complete"))
 	}
 	var src io.ReaderAt = f.h
 	if f.h == nil {

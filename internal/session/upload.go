@@ -105,26 +105,3 @@ func (f *File) uploadStat() (vfs.Info, error) {
 	i.Mode, i.ModTime = st.Mode(), st.ModTime()
 	return i, nil
 }
-
-// uploadRead is ReadAt for an upload that is not committed yet.
-func (f *File) uploadRead(p []byte, off int64) (int, error) {
-	if f.os == nil {
-		return 0, f.fail(fault.Text(fault.Unsupported, "this storage cannot read an upload before it is complete"))
-	}
-	if err := f.place.may(opDownload); err != nil {
-		return 0, err
-	}
-	if err := f.s.over(); err != nil {
-		return 0, f.fail(err)
-	}
-	n, err := f.pacedRead(int64(len(p)))
-	if err != nil {
-		return 0, err
-	}
-	k, err := f.os.ReadAt(p[:n], off)
-	f.readback(n, int64(k))
-	if err != nil && err != io.EOF {
-		err = f.fail(err)
-	}
-	return k, err
-}

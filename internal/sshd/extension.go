@@ -98,11 +98,7 @@ var hashes = map[string]func() hash.Hash{
 // checkHandle and checkName answer check-file (draft-ietf-secsh-filexfer-13
 // section 9.1): hashes of a file, or of each of its blocks.
 func (x *sftp) checkHandle(d *decoder) {
-	h := x.file(d, "check-file")
-	if d.bad || h == nil {
-		return
-	}
-	x.check(d, h)
+	x.check(d, x.file(d))
 }
 
 func (x *sftp) checkName(d *decoder) {
@@ -124,8 +120,14 @@ const minHashBlock = 256
 
 func (x *sftp) check(d *decoder, h *handle) {
 	algorithms, off, length, size := d.str(), d.offset(), d.offset(), int64(d.u32())
-	if d.bad {
+	if !x.usable(d, h, "check-file") {
 		return
+	}
+	if h.upload {
+		if err := x.settle(h); err != nil {
+			x.status("check-file", h.name, err)
+			return
+		}
 	}
 	used := ""
 	for a := range strings.SplitSeq(algorithms, ",") {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 
-	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/session"
 	"github.com/portreeve/portreeve/internal/vfs"
@@ -55,7 +54,7 @@ func (h *handles) add(x *handle) uint64 {
 
 var errNoHandle = fault.Text(fault.Invalid, "no such handle")
 
-// handle reads a handle; nil with a reply sent when there is none of that name.
+// handle reads a handle; nil when there is none of that name.
 func (x *sftp) handle(d *decoder) (*handle, uint64) {
 	b := d.bytes()
 	if d.bad {
@@ -70,17 +69,21 @@ func (x *sftp) handle(d *decoder) (*handle, uint64) {
 	return nil, 0
 }
 
-// file is handle for a handle of a file.
-func (x *sftp) file(d *decoder, op string) *handle {
-	h, _ := x.handle(d)
-	if d.bad {
-		return nil
+// file reads the handle of a file; nil when it is none.
+func (x *sftp) file(d *decoder) *handle {
+	if h, _ := x.handle(d); h != nil && h.f != nil {
+		return h
 	}
-	if h == nil || h.f == nil {
+	return nil
+}
+
+// usable reports whether a request was whole and its handle is one of a file;
+// if only the latter is wrong, the client is told.
+func (x *sftp) usable(d *decoder, h *handle, op string) bool {
+	if !d.bad && h == nil {
 		x.status(op, "", errNoHandle)
-		return nil
 	}
-	return h
+	return !d.bad && h != nil
 }
 
 // give answers with a new handle.
@@ -133,9 +136,6 @@ func (x *sftp) start(name string, flags uint32, a *attrs) (*handle, error) {
 		}
 	case flags&openTrunc == 0 && flags&(openCreate|openExcl) != openCreate|openExcl:
 		return x.openInPlace(name, flags, perm)
-	}
-	if flags&openRead != 0 && !x.s.Rights(name).Has(account.Download) {
-		return nil, fault.New(fault.Denied, "open", name, errors.New("no right to download"))
 	}
 	if x.pending[name] != nil {
 		return nil, fault.Text(fault.Busy, "this session is writing the file already")
@@ -291,10 +291,16 @@ const dataHead = 4 + 1 + 4 + 4
 var dataBuffers = sync.Pool{New: func() any { b := make([]byte, dataHead+maxRead); return &b }}
 
 func (x *sftp) read(d *decoder) {
-	h := x.file(d, "read")
+	h := x.file(d)
 	off, n := d.offset(), d.u32()
-	if d.bad || h == nil {
+	if !x.usable(d, h, "read") {
 		return
+	}
+	if h.upload { // the storage's file is for writing only
+		if err := x.settle(h); err != nil {
+			x.status("read", h.name, err)
+			return
+		}
 	}
 	if err := x.flush(); err != nil {
 		return // the next read of the channel reports it
@@ -344,9 +350,9 @@ func (h *handle) readAt(x *sftp, p []byte, off int64) (int, error) {
 }
 
 func (x *sftp) write(d *decoder) {
-	h := x.file(d, "write")
+	h := x.file(d)
 	off, p := d.offset(), d.bytes()
-	if d.bad || h == nil {
+	if !x.usable(d, h, "write") {
 		return
 	}
 	if h.append {
@@ -363,8 +369,8 @@ func (x *sftp) write(d *decoder) {
 }
 
 func (x *sftp) fsync(d *decoder) {
-	h := x.file(d, "fsync")
-	if d.bad || h == nil {
+	h := x.file(d)
+	if !x.usable(d, h, "fsync") {
 		return
 	}
 	x.status("fsync", h.name, h.f.Sync())
@@ -373,15 +379,21 @@ func (x *sftp) fsync(d *decoder) {
 // copyData is the extension of draft-ietf-secsh-filexfer-extensions-00 section
 // 7: octets go from one open file to another without passing the network.
 func (x *sftp) copyData(d *decoder) {
-	from := x.file(d, "copy")
-	if d.bad || from == nil {
+	from := x.file(d)
+	off, length := d.offset(), d.offset()
+	to := x.file(d)
+	at := d.offset()
+	if from == nil {
+		to = nil
+	}
+	if !x.usable(d, to, "copy") {
 		return
 	}
-	off, length := d.offset(), d.offset()
-	to := x.file(d, "copy")
-	at := d.offset()
-	if d.bad || to == nil {
-		return
+	if from.upload {
+		if err := x.settle(from); err != nil {
+			x.status("copy", from.name, err)
+			return
+		}
 	}
 	if from == to && (length == 0 || off < at+length && at < off+length) {
 		x.status("copy", from.name, fault.Text(fault.Invalid, "the two ranges overlap"))

@@ -200,8 +200,14 @@ func (x *sftp) reply(t byte) (at int) {
 
 // status answers with what became of the request.
 func (x *sftp) status(op, name string, err error) {
+	if err == nil {
+		at := x.reply(fxpStatus)
+		x.out = append(x.out, done...)
+		x.shut(at)
+		return
+	}
 	a := answerTo(err)
-	if err != nil && err != io.EOF {
+	if err != io.EOF {
 		level := a.level
 		if level < slog.LevelError {
 			level = slog.LevelDebug // it is an event of the session already
@@ -210,6 +216,9 @@ func (x *sftp) status(op, name string, err error) {
 	}
 	x.say(a.code, a.text)
 }
+
+// done is the rest of the reply of success.
+var done = appendString(appendString(appendU32(nil, statusOK), "Done."), "en")
 
 func (x *sftp) say(code uint32, text string) {
 	at := x.reply(fxpStatus)
