@@ -165,4 +165,3 @@ func (s *Service) note(ctx context.Context, e events.Event) {
 		s.log.Error("a change was not recorded", "change", string(e.Kind), "err", err)
 	}
 }
-

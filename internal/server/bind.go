@@ -181,6 +181,17 @@ func (in *inheritance) take(l *config.Listen) *net.TCPListener {
 	return nil
 }
 
+// takeAddress returns the inherited socket of exactly that address, or nil.
+func (in *inheritance) takeAddress(want netip.AddrPort) *net.TCPListener {
+	for i, ln := range in.lns {
+		if addrOf(ln.Addr()) == want {
+			in.lns = append(in.lns[:i:i], in.lns[i+1:]...)
+			return ln
+		}
+	}
+	return nil
+}
+
 // sameHost compares a bound address with a configured one; all addresses of
 // one family and of both count as the same, since [::] may mean either.
 func sameHost(bound, want netip.Addr) bool {

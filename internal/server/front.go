@@ -182,6 +182,7 @@ func (s *Server) recordData(listener string, backend *ftpd.Backend) func(*ftp.Co
 		if c.Implicit() || c.TLS() != nil {
 			proto = "ftps"
 		}
+		s.metrics.data(a)
 		if a.Stranger.IsValid() {
 			s.manager.Stranger(context.Background(), auth.Origin{Protocol: proto, Listener: listener, Local: a.Local}, a.Stranger)
 		}

@@ -68,8 +68,11 @@ type Server struct {
 	manager  *session.Manager
 	book     *addressBook
 	audit    *audit
-	recorder *ports.Recorder
-	wall     *ownWall
+	metrics  metrics
+
+	metricsLn *net.TCPListener // nil: no page
+	recorder  *ports.Recorder
+	wall      *ownWall
 
 	reloading sync.Mutex // one reload at a time
 
@@ -170,7 +173,7 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	if s.db, err = openStore(bg, s.dataDir, how...); err != nil {
 		return err
 	}
-	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log, Required: cfg.Audit.Required})
+	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log, Required: cfg.Audit.Required, Observe: s.metrics.observe})
 	s.audit = newAudit(cfg, s.db, s.bus, s.log)
 	sub := s.bus.Subscribe("log")
 	write := events.LogSubscriber(s.log)
@@ -200,9 +203,13 @@ func (s *Server) bindFirst(bg context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	merr := s.bindMetrics(cfg.Metrics.Address, in)
 	lns, err := bindAll(cfg.Listen, in)
 	left := in.leftOver()
-	if err != nil {
+	if err = errors.Join(err, merr); err != nil {
+		for _, ln := range lns {
+			ln.Close()
+		}
 		return err
 	}
 	for i := range cfg.Listen {
@@ -293,6 +300,10 @@ func (s *Server) background(ctx context.Context) {
 	s.bg.Go(func() { s.book.run(ctx) })
 	s.bg.Go(func() { s.noteLogins(ctx) })
 	s.bg.Go(func() { s.keepAudit(ctx) })
+	s.metrics.register(s)
+	if s.metricsLn != nil {
+		s.bg.Go(func() { s.serveMetrics(ctx) })
+	}
 	s.bg.Go(func() { s.sweepHomes(ctx) })
 	s.audit.resume()
 	s.bg.Go(func() {

@@ -107,6 +107,9 @@ func (s *Server) release() error {
 	}
 	s.mu.Unlock()
 	s.bgCancel()
+	if s.metricsLn != nil {
+		s.metricsLn.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
 	defer cancel()
 	if s.limits != nil {

@@ -49,7 +49,7 @@ type Registry struct {
 
 type family struct {
 	help   string
-	kind   string // "counter" or "gauge"
+	kind   string // "counter", "gauge" or "histogram"
 	series map[string]*series
 }
 
@@ -57,6 +57,7 @@ type series struct {
 	counter *Counter
 	gauge   *Gauge
 	read    func() float64
+	hist    *Histogram
 }
 
 // Counter returns the counter of that name and labels, made on first use.
@@ -92,6 +93,32 @@ func (r *Registry) GaugeFunc(name, help string, read func() float64, labels ...L
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.at(name, help, "gauge", labels).read = read
+}
+
+// CounterFunc makes a counter whose value read gives when it is asked for; it
+// must never shrink. It replaces and panics like GaugeFunc.
+func (r *Registry) CounterFunc(name, help string, read func() float64, labels ...Label) {
+	if !strings.HasSuffix(name, "_total") {
+		panic("telemetry: counter " + name + " does not end in _total")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at(name, help, "counter", labels).read = read
+}
+
+// Histogram returns the histogram of that name and labels, made on first use
+// with the upper bounds given then, which must grow. It panics like Counter.
+func (r *Registry) Histogram(name, help string, bounds []float64, labels ...Label) *Histogram {
+	if !slices.IsSorted(bounds) || len(bounds) == 0 {
+		panic("telemetry: the bounds of " + name + " do not grow")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.at(name, help, "histogram", labels)
+	if s.hist == nil {
+		s.hist = &Histogram{bounds: bounds, buckets: make([]atomic.Uint64, len(bounds)+1)}
+	}
+	return s.hist
 }
 
 func (r *Registry) at(name, help, kind string, labels []Label) *series {
@@ -156,9 +183,10 @@ func labelText(labels []Label) string {
 // alphabetical order.
 func (r *Registry) WritePrometheus(w io.Writer) error {
 	type line struct {
-		head string // HELP and TYPE, on the first series of a family
-		name string
-		s    series
+		head   string // HELP and TYPE, on the first series of a family
+		name   string
+		labels string
+		s      series
 	}
 	r.mu.Lock()
 	var lines []line
@@ -167,7 +195,7 @@ func (r *Registry) WritePrometheus(w io.Writer) error {
 		help := strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(f.help)
 		head := fmt.Sprintf("# HELP %s %s\n# TYPE %s %s\n", name, help, name, f.kind)
 		for _, labels := range slices.Sorted(maps.Keys(f.series)) {
-			lines = append(lines, line{head, name + labels, *f.series[labels]})
+			lines = append(lines, line{head, name, labels, *f.series[labels]})
 			head = ""
 		}
 	}
@@ -176,7 +204,11 @@ func (r *Registry) WritePrometheus(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	for _, l := range lines {
 		b.WriteString(l.head)
-		b.WriteString(l.name)
+		if l.s.hist != nil {
+			l.s.hist.write(b, l.name, l.labels)
+			continue
+		}
+		b.WriteString(l.name + l.labels)
 		b.WriteByte(' ')
 		switch {
 		case l.s.read != nil:
