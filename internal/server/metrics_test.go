@@ -22,6 +22,14 @@ func TestMetrics(t *testing.T) {
 	if _, err := c.Retrieve(t.Context(), "/missing", 0); err == nil {
 		t.Error("a missing file came")
 	}
+	wrong, err := ftp.Dial(t.Context(), r.address(0), ftp.ClientOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wrong.Close()
+	if wrong.Login(t.Context(), testUser, "wrong") == nil {
+		t.Error("a wrong password logs in")
+	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	ask := func(path, host string) (int, string) {
 		req, _ := http.NewRequest("GET", fmt.Sprintf("http://127.0.0.1:%d%s", port, path), nil)
@@ -45,7 +53,7 @@ func TestMetrics(t *testing.T) {
 		`portreeve_sessions{state="logged-in"} 1`, `portreeve_bytes_total{direction="up"} 1000`, `portreeve_bytes_total{direction="down"} 1000`,
 		`portreeve_logins_total{protocol="ftps",result="ok"} 1`, `portreeve_transfers_total{direction="up",protocol="ftps",result="ok"} 1`,
 		`portreeve_data_connections_total{mode="EPSV",outcome="ok",tls="on"} 2`, `portreeve_transfer_seconds_count{direction="down"} 1`,
-		`portreeve_data_wait_seconds_count{mode="EPSV"} 2`, `portreeve_config_stale 0`, "portreeve_certificate_expiry_seconds 1", "portreeve_bans 0")
+		`portreeve_data_wait_seconds_count{mode="EPSV"} 2`, `portreeve_config_stale 0`, `portreeve_logins_total{protocol="ftp",result="login"} 1`, "portreeve_certificate_expiry_seconds 1", "portreeve_bans 0")
 	line := regexp.MustCompile(`^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? [0-9.e+-]+)$`)
 	for l := range strings.Lines(text) {
 		if !line.MatchString(strings.TrimRight(l, "\n")) {
