@@ -197,8 +197,10 @@ func (s *Server) kill() {
 
 func (s *Server) cleanup() {
 	s.Stop()
-	if s.Log.Contains("panic") {
-		s.t.Errorf("the server's log speaks of a panic:\n%s", s.Log.Grep("panic"))
+	for _, sign := range []string{" panic=", "panic: ", "fatal error: "} {
+		if lines := s.Log.Grep(sign); lines != "" {
+			s.t.Errorf("the server's log speaks of a fault:\n%s", lines)
+		}
 	}
 	if s.t.Failed() {
 		s.t.Logf("the end of the server's log:\n%s", s.Log.Tail(40))
