@@ -156,8 +156,15 @@ func (c *netConn) flush() {
 	}
 }
 
-// Close closes the connection; what is held is lost, as with any reset.
-func (c *netConn) Close() error { return c.Conn.Close() }
+// Close writes what is held and closes the connection. A write that is stuck,
+// because the client reads nothing, must not hold it up.
+func (c *netConn) Close() error {
+	if c.mu.TryLock() {
+		c.send()
+		c.mu.Unlock()
+	}
+	return c.Conn.Close()
+}
 
 // doorWait is how long a client may stay silent before it is greeted. SSH
 // clients send their version at once, so they do not wait; those that let the
