@@ -36,11 +36,12 @@ var migrations embed.FS
 // DB is an open store. All methods may be called concurrently. Never call one
 // from inside the function given to UpdateUser or UpdateGroup: there is one writer.
 type DB struct {
-	path    string
-	dialect *dialect
-	synced  bool
-	write   *sql.DB // one connection; its transactions take the write lock at once
-	read    *sql.DB // several connections that cannot write; the same as write in memory
+	path       string
+	dialect    *dialect
+	synced     bool
+	write      *sql.DB // one connection; its transactions take the write lock at once
+	statements prepared
+	read       *sql.DB // several connections that cannot write; the same as write in memory
 }
 
 // Open opens the database at path, makes it (file mode 0600, missing
@@ -152,12 +153,14 @@ func (db *DB) Path() string { return db.path }
 // Close ends all connections after the running statements. It is idempotent.
 func (db *DB) Close() error {
 	var errs []error
+	db.statements.close()
 	if db.read != nil && db.read != db.write {
 		errs = append(errs, db.read.Close())
 	}
 	if db.write != nil {
 		errs = append(errs, db.write.Close())
 	}
+	db.statements.wg.Wait()
 	return db.fail("close database "+db.path, errors.Join(errs...))
 }
 
@@ -182,7 +185,10 @@ func (db *DB) update(ctx context.Context, op string, f func(q tx) error) error {
 
 // view runs f on one consistent state.
 func (db *DB) view(ctx context.Context, op string, f func(q tx) error) error {
-	return db.run(ctx, db.read, op, f)
+	if db.read == db.write { // preparing would wait for the one connection, which the transaction holds
+		return db.run(ctx, db.read, op, f)
+	}
+	return db.run(ctx, db.read, op, func(q tx) error { return f(readTx{q.(*sql.Tx), db}) })
 }
 
 func (db *DB) run(ctx context.Context, pool *sql.DB, op string, f func(q tx) error) error {
