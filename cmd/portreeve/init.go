@@ -21,7 +21,7 @@ import (
 // initFlags are what init may be told.
 type initFlags struct {
 	dataDir, address, passive, public string
-	ftpPort, ftpsPort                 uint16
+	ftpPort, ftpsPort, sftpPort       uint16
 	user, home                        string
 	pw                                passwordFlags
 }
@@ -37,6 +37,7 @@ and what to do next. An existing file is never overwritten.`,
 	fl.StringVar(&f.address, "address", "", "listen on this IP `ADDRESS` only (default: all)")
 	fl.Uint16Var(&f.ftpPort, "ftp-port", 0, "control `PORT` of FTP with explicit TLS (default: 21, or 2121 where only root may use 21)")
 	fl.Uint16Var(&f.ftpsPort, "ftps-port", 0, "`PORT` of implicit FTPS (default: 990 or 2990)")
+	fl.Uint16Var(&f.sftpPort, "sftp-port", 2022, "`PORT` of SFTP and SCP; 22 is often the system's own")
 	fl.StringVar(&f.passive, "passive-ports", "50000-50999", "`RANGE` of ports for passive data connections")
 	fl.StringVar(&f.public, "public-address", "", "`ADDRESS` or name that clients outside of a NAT reach")
 	fl.StringVar(&f.user, "user", "", "make a first account with this `NAME`")
@@ -85,6 +86,16 @@ func (a *app) initialise(cmd *cobra.Command, f *initFlags) error {
 	}
 	for _, c := range cs {
 		fmt.Fprintf(a.out, "certificate for %s\n  SHA-256 %s\n", strings.Join(c.Names, ", "), c.Fingerprint)
+	}
+	keys, err := hostKeysOf(cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(a.out, "SSH host keys")
+	for _, k := range keys {
+		if k.Offered {
+			fmt.Fprintf(a.out, "  %s %s\n", k.Type, k.Fingerprint)
+		}
 	}
 	if f.user != "" {
 		if err := a.firstUser(cmd.Context(), cfg, f, secret, show); err != nil {
@@ -187,7 +198,7 @@ func (f *initFlags) file(name string) string {
 	at := func(port uint16) string {
 		return strconv.Quote(net.JoinHostPort(strings.Trim(f.address, "[]"), strconv.Itoa(int(port))))
 	}
-	return fmt.Sprintf(initText, strconv.Quote(dir), at(ftp), at(ftps), strconv.Quote(f.passive), strconv.Quote(f.public))
+	return fmt.Sprintf(initText, strconv.Quote(dir), at(ftp), at(ftps), at(f.sftpPort), strconv.Quote(f.passive), strconv.Quote(f.public))
 }
 
 func choose[T any](cond bool, yes, no T) T {
@@ -229,6 +240,11 @@ tls      = "required"
 # FTPS with TLS from the first byte (implicit FTPS).
 [[listen]]
 protocol = "ftps"
+address  = %s
+
+# SFTP and SCP over SSH, for the same accounts. Keys: portreeve user key add
+[[listen]]
+protocol = "sftp"
 address  = %s
 
 # Passive mode: clients open a second connection to one of these ports for each

@@ -73,7 +73,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, opt server.Options)
 		return err
 	}
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -92,6 +92,10 @@ func (a *app) onSignals(ctx context.Context, s *server.Server, signals <-chan os
 		case <-ctx.Done():
 			return
 		case sig := <-signals:
+			if sig == syscall.SIGUSR2 {
+				go s.Upgrade(ctx) // which tells the log how it went
+				continue
+			}
 			if sig != syscall.SIGHUP {
 				if time.Since(stopped) > sameStop {
 					stopped = time.Now()
@@ -121,7 +125,7 @@ func quickScreen(w io.Writer, q *server.Quick) {
 	if q.Password != "" {
 		fmt.Fprintf(&b, "  password         %s\n", q.Password)
 	}
-	fmt.Fprintf(&b, "\nTry it from another terminal:\n\n  %s\n", q.Curl)
+	fmt.Fprintf(&b, "\nTry it from another terminal:\n\n  %s\n  %s\n", q.Curl, q.SFTP)
 	for _, n := range q.Notes {
 		fmt.Fprintf(&b, "\nNote: %s\n", n)
 	}

@@ -404,7 +404,7 @@ func TestQuickStart(t *testing.T) {
 			t.Errorf("%q: %v", tt.address, err)
 			continue
 		}
-		if len(c.Listen) != 2 || c.Listen[0].Address != tt.ftp || c.Listen[0].TLS != tt.tls || c.Listen[0].DataTLS != tt.tls ||
+		if len(c.Listen) != 3 || c.Listen[2].Protocol != ProtocolSFTP || c.Listen[2].Port() != 2022 || c.Listen[0].Address != tt.ftp || c.Listen[0].TLS != tt.tls || c.Listen[0].DataTLS != tt.tls ||
 			c.Listen[1].Address != tt.ftps || c.Listen[1].TLS != Required || c.DataDir != dir || c.Log.Level != "debug" {
 			t.Errorf("%q: %+v", tt.address, c.Listen)
 		}

@@ -7,14 +7,15 @@ import (
 	"strings"
 )
 
-// The ports of a server without a file; both can be bound by anybody.
+// The ports of a server without a file; they can be bound by anybody.
 const (
 	quickFTP  = "2121"
 	quickFTPS = "2990"
+	quickSFTP = "2022"
 )
 
 // QuickStart returns the configuration of a server without a file: FTP with
-// TLS on port 2121 and implicit FTPS on 2990, data under dir. Address is an IP
+// TLS on port 2121, implicit FTPS on 2990 and SFTP on 2022, data under dir. Address is an IP
 // address, optionally with the port for FTP; empty is the loopback. TLS is
 // offered on loopback and required everywhere else. Env, as of os.Environ,
 // overrides scalar keys as it does with a file.
@@ -46,6 +47,7 @@ func QuickStart(dir, address string, env ...string) (*Config, error) {
 	c.Listen = []Listen{
 		{Protocol: ProtocolFTP, Address: net.JoinHostPort(host, port), TLS: policy},
 		{Protocol: ProtocolFTPS, Address: net.JoinHostPort(host, quickFTPS)},
+		{Protocol: ProtocolSFTP, Address: net.JoinHostPort(host, quickSFTP)},
 	}
 	errs := c.applyEnv(env)
 	errs = append(errs, c.finish(errs)...)

@@ -50,6 +50,7 @@ type Quick struct {
 	Passive  string   // "50000-50099"
 	CA       string   // certificate file for clients, absolute; "" when they trust the server's anyway
 	Curl     string   // one line to copy; it asks for the password when it is not known
+	SFTP     string   // another, for SFTP
 	Notes    []string // sentences: ports that were taken, how to reset the password
 }
 
@@ -101,7 +102,7 @@ func QuickStart(o QuickOptions) (*Quick, error) {
 	if all := cs.Describe(); len(all) > 0 && all[0].SelfSigned && cfg.TLS.Cert == "" {
 		q.CA = filepath.Join(dir, "tls", selfSigned)
 	}
-	q.Curl = q.curl()
+	q.Curl, q.SFTP = q.curl(), q.sftp()
 	return q, nil
 }
 
@@ -179,6 +180,8 @@ func tryPort(l *config.Listen) error {
 
 func what(l *config.Listen) string {
 	switch {
+	case l.Protocol == config.ProtocolSFTP:
+		return "SFTP and SCP (SSH)"
 	case l.Implicit():
 		return "FTP over TLS (implicit FTPS)"
 	case l.TLS == config.Required:
@@ -253,19 +256,7 @@ func (q *Quick) known(u account.User) {
 // curl is a command that uploads a small file over explicit TLS. The server's
 // own certificate file makes curl verify the server as it would any other.
 func (q *Quick) curl() string {
-	host, port := "127.0.0.1", "2121"
-	for i := range q.Config.Listen {
-		l := &q.Config.Listen[i]
-		if l.Implicit() {
-			continue
-		}
-		if a := l.Host(); a.IsValid() && !a.IsUnspecified() {
-			host = a.String()
-		} else if a == netip.IPv6Unspecified() {
-			host = "::1"
-		}
-		port = strconv.Itoa(int(l.Port()))
-	}
+	host, port := q.reach(config.ProtocolFTP)
 	login := q.User
 	if q.Password != "" {
 		login += ":" + q.Password
@@ -276,6 +267,30 @@ func (q *Quick) curl() string {
 	}
 	return fmt.Sprintf("echo hello | curl --ssl-reqd%s --user %s --upload-file - ftp://%s/hello.txt",
 		trust, shellQuote(login), net.JoinHostPort(host, port))
+}
+
+// sftp is a command that opens an SFTP session; it asks for the password.
+func (q *Quick) sftp() string {
+	host, port := q.reach(config.ProtocolSFTP)
+	return fmt.Sprintf("sftp -P %s %s@%s", port, shellQuote(q.User), host)
+}
+
+// reach returns where a client on this machine finds the listener of a protocol.
+func (q *Quick) reach(p config.Protocol) (host, port string) {
+	host = "127.0.0.1"
+	for i := range q.Config.Listen {
+		l := &q.Config.Listen[i]
+		if l.Protocol != p {
+			continue
+		}
+		if a := l.Host(); a.IsValid() && !a.IsUnspecified() {
+			host = a.String()
+		} else if a == netip.IPv6Unspecified() {
+			host = "::1"
+		}
+		port = strconv.Itoa(int(l.Port()))
+	}
+	return host, port
 }
 
 // shellQuote makes s one word for a POSIX shell.

@@ -31,7 +31,7 @@ func TestQuickStart(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "it's data")
 	q := quick(t, dir, "")
-	if q.Password == "" || q.User == "" || !filepath.IsAbs(q.Dir) || len(q.Ports) != 2 {
+	if q.Password == "" || q.User == "" || !filepath.IsAbs(q.Dir) || len(q.Ports) != 3 {
 		t.Fatalf("quick start: %+v", q)
 	}
 	r := &rig{t: t, logs: &logBuffer{}}
@@ -104,11 +104,12 @@ func TestQuickStart(t *testing.T) {
 func TestQuickStartElsewhereRequiresTLS(t *testing.T) {
 	q := quick(t, t.TempDir(), "0.0.0.0")
 	for _, l := range q.Config.Listen {
-		if l.TLS != config.Required {
+		if l.Protocol != config.ProtocolSFTP && l.TLS != config.Required {
 			t.Errorf("%s: tls is %s", l.Address, l.TLS)
 		}
 	}
 	contains(t, q.Curl, "ftp://127.0.0.1:", "--ssl-reqd")
+	contains(t, q.SFTP, "sftp -P ", " demo@127.0.0.1")
 	if _, err := QuickStart(QuickOptions{Dir: t.TempDir(), Address: "not-an-address"}); err == nil {
 		t.Error("a wrong address was accepted")
 	}
