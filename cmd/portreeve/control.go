@@ -94,4 +94,9 @@ func (r running) Reload(ctx context.Context) (api.Reloaded, error) {
 	return api.Reloaded{Changed: v.Changed, Restart: v.Restart, Opened: v.Opened, Closed: v.Closed}, nil
 }
 
+// Upgrade must outlive the request, which ends when a client gives up.
+func (r running) Upgrade(ctx context.Context) (int, error) {
+	return r.s.Upgrade(context.WithoutCancel(ctx))
+}
+
 func (r running) Stop(reason string) { r.s.Stop(reason) }

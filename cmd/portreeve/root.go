@@ -132,7 +132,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 findings.`,
 		return pflag.NormalizedName(name)
 	})
 	root.AddCommand(
-		a.serveCommand(), a.initCommand(), a.checkCommand(), a.statusCommand(), a.reloadCommand(), a.stopCommand(),
+		a.serveCommand(), a.initCommand(), a.checkCommand(), a.statusCommand(), a.reloadCommand(), a.upgradeCommand(), a.stopCommand(),
 		a.userCommand(), a.groupCommand(), a.mountCommand(), a.adminCommand(), a.tokenCommand(), a.explainCommand(), a.sessionCommand(), a.eventCommand(), a.banCommand(), a.quotaCommand(), a.configCommand(), a.certCommand(), a.versionCommand(),
 		a.portsCommand(), a.doctorCommand(), a.explainCommand(),
 	)

@@ -41,6 +41,7 @@ func (h *handler) trailRoutes() []route {
 		{"listBans", "GET", "/v1/bans", "List the networks that are kept out", admin.ScopeRead, nil, nil, BanList{}, ok, false, h.listBans},
 		{"createBan", "POST", "/v1/bans", "Keep a network out and end its connections", admin.ScopeServer, nil, admin.NewBan{}, admin.Ban{}, made, false, h.addBan},
 		{"deleteBan", "DELETE", "/v1/bans", "Let a network in again", admin.ScopeServer, []param{{name: "network", kind: "string", doc: "The address or network.", required: true}}, nil, nil, none, false, h.removeBan},
+		{"upgrade", "POST", "/v1/upgrade", "Start the program anew and hand the ports over", admin.ScopeServer, nil, nil, Upgraded{}, ok, false, h.upgrade},
 		{"listQuotas", "GET", "/v1/quota", "List the quotas and what is used of them", admin.ScopeRead, who, nil, QuotaList{}, ok, false, h.listQuota},
 		{"recountQuotas", "POST", "/v1/quota/recount", "Count the files of accounts with a quota anew", admin.ScopeServer, who, nil, QuotaList{}, ok, false, h.recountQuota},
 	}

@@ -75,6 +75,10 @@ func (a *acceptor) Close() {
 	})
 }
 
+// retire stops accepting in this process; another one has the socket, too. What
+// was accepted is still handed out.
+func (a *acceptor) retire() { a.ln.Close() }
+
 // configure replaces what a reload may change.
 func (a *acceptor) configure(implicit bool, trusted []netip.Prefix) {
 	a.mu.Lock()

@@ -136,11 +136,15 @@ type inheritance struct{ lns []*net.TCPListener }
 
 // inherit takes over the sockets passed by the service manager. The variables
 // are cleared, so that programs started later do not mistake them for theirs.
-func inherit() (*inheritance, error) {
+func inherit(h *handover) (*inheritance, error) {
 	defer os.Unsetenv("LISTEN_PID")
 	defer os.Unsetenv("LISTEN_FDS")
 	defer os.Unsetenv("LISTEN_FDNAMES")
 	in := &inheritance{}
+	if h != nil {
+		in.adopt(h.sockets)
+		return in, nil
+	}
 	pid, err := strconv.Atoi(os.Getenv("LISTEN_PID"))
 	if err != nil || pid != os.Getpid() {
 		return in, nil
@@ -149,6 +153,12 @@ func inherit() (*inheritance, error) {
 	if err != nil || n < 0 || n > 1024 {
 		return nil, fmt.Errorf("the service manager passed sockets in a way that cannot be read (LISTEN_FDS=%q)", os.Getenv("LISTEN_FDS"))
 	}
+	in.adopt(n)
+	return in, nil
+}
+
+// adopt takes over n descriptors from 3 on.
+func (in *inheritance) adopt(n int) {
 	for fd := 3; fd < 3+n; fd++ {
 		f := os.NewFile(uintptr(fd), "socket "+strconv.Itoa(fd))
 		ln, err := net.FileListener(f)
@@ -162,7 +172,6 @@ func inherit() (*inheritance, error) {
 		}
 		ln.Close()
 	}
-	return in, nil
 }
 
 // take returns the inherited socket that l asks for, or nil.

@@ -164,7 +164,7 @@ func TestActiveSource(t *testing.T) {
 func TestInherit(t *testing.T) {
 	if os.Getenv("PORTREEVE_TEST_INHERIT") != "" {
 		os.Setenv("LISTEN_PID", fmt.Sprint(os.Getpid()))
-		in, err := inherit()
+		in, err := inherit(nil)
 		if err != nil || len(in.lns) != 2 {
 			t.Fatalf("%v, %v", in, err)
 		}

@@ -34,6 +34,28 @@ func lockDir(dir string) (*dirLock, error) {
 		}
 		return nil, fmt.Errorf("another portreeve (pid %s) already uses the data directory %s; stop it first, or name another data_dir", lockHolder(f), dir)
 	}
+	return ownLock(f, name)
+}
+
+// adoptLock takes over the lock of the process before this one. It is the same
+// open file, so the lock holds until both have let go.
+func adoptLock(f *os.File, dir string) (*dirLock, error) {
+	name := filepath.Join(dir, lockName)
+	there, err := os.Stat(name)
+	if err == nil {
+		var mine os.FileInfo
+		if mine, err = f.Stat(); err == nil && !os.SameFile(there, mine) {
+			err = errors.New("it is not that of the old process")
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot take over the lock %s: %w; has data_dir changed? Restart instead", name, err)
+	}
+	return ownLock(f, name)
+}
+
+func ownLock(f *os.File, name string) (*dirLock, error) {
 	if err := f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 		if err != nil {

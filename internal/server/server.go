@@ -12,7 +12,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/portreeve/portreeve/ftp"
@@ -69,6 +71,8 @@ type Server struct {
 	book     *addressBook
 	audit    *audit
 	metrics  metrics
+	came     *handover   // from the process before this one; nil: none
+	handed   atomic.Bool // to the process after this one
 
 	metricsLn *net.TCPListener // nil: no page
 	recorder  *ports.Recorder
@@ -125,7 +129,15 @@ func New(cfg *config.Config, opt Options) (_ *Server, err error) {
 	if err := os.MkdirAll(s.dataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the data directory: %w; make it and give it to the server's user, or name another data_dir", err)
 	}
-	if s.lock, err = lockDir(s.dataDir); err != nil {
+	if s.came, err = takeHandover(); err != nil {
+		return nil, err
+	}
+	if s.came != nil {
+		s.lock, err = adoptLock(s.came.lock, s.dataDir)
+	} else {
+		s.lock, err = lockDir(s.dataDir)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := s.openParts(bg, cfg); err != nil {
@@ -199,7 +211,7 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 
 // bindFirst checks the port plan, binds every port and puts a front on each.
 func (s *Server) bindFirst(bg context.Context, cfg *config.Config) error {
-	in, err := inherit()
+	in, err := inherit(s.came)
 	if err != nil {
 		return err
 	}
@@ -275,10 +287,18 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.opt.Ready != nil {
 		s.opt.Ready(s)
 	}
+	if s.came != nil {
+		s.came.ready() // the old process tells the service manager who is the main one now
+	} else {
+		notify("READY=1\nMAINPID=" + strconv.Itoa(os.Getpid()))
+	}
 	select {
 	case <-ctx.Done():
 		s.Stop("asked to stop")
 	case <-s.stopping:
+	}
+	if !s.handed.Load() {
+		notify("STOPPING=1")
 	}
 	s.drain()
 	stopServices()
@@ -300,6 +320,7 @@ func (s *Server) background(ctx context.Context) {
 	s.bg.Go(func() { s.book.run(ctx) })
 	s.bg.Go(func() { s.noteLogins(ctx) })
 	s.bg.Go(func() { s.keepAudit(ctx) })
+	s.bg.Go(func() { s.watchdog(ctx) })
 	s.metrics.register(s)
 	if s.metricsLn != nil {
 		s.bg.Go(func() { s.serveMetrics(ctx) })
