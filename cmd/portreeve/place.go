@@ -155,6 +155,7 @@ type accounts interface {
 	Keys(ctx context.Context, name string) ([]admin.Key, error)
 	AddKeys(ctx context.Context, name string, lines []string) ([]admin.Key, error)
 	RemoveKey(ctx context.Context, name, which string) (admin.Key, error)
+	CreateAll(ctx context.Context, b admin.Batch) (admin.Made, error)
 	Access(ctx context.Context, name string, q account.Question) (account.Explanation, error)
 
 	CreateGroup(ctx context.Context, n admin.NewGroup) (account.Group, error)

@@ -37,7 +37,7 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (account.User, erro
 		return u, err
 	}
 	if full.Home == "" && !slices.ContainsFunc(full.Mounts, func(m account.Mount) bool { return m.Path == "/" }) {
-		u.Home = filepath.Join(s.data, homesDir, u.Name)
+		u.Home = s.defaultHome(u.Name)
 		full.Home = u.Home
 	}
 	if err := errors.Join(s.check(u), s.checkDirs(full)); err != nil {
@@ -326,6 +326,9 @@ const (
 	homesDir = "home"  // home/NAME is the home of a user who was given none
 	filesDir = "files" // home of the first account of a start without a configuration
 )
+
+// defaultHome is the home of a user who was given none.
+func (s *Service) defaultHome(name string) string { return filepath.Join(s.data, homesDir, name) }
 
 // overlap refuses a directory that would show a user the database, the keys or
 // the control socket: the data directory, one above it, or one inside it that

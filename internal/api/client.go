@@ -194,6 +194,12 @@ func (c *Client) Access(ctx context.Context, name string, q account.Question) (x
 	return x, err
 }
 
+// CreateAll is admin.Service.CreateAll on the server.
+func (c *Client) CreateAll(ctx context.Context, b admin.Batch) (m admin.Made, err error) {
+	err = c.call(ctx, "POST", "/v1/accounts", nil, b, &m)
+	return m, err
+}
+
 // CreateGroup is admin.Service.CreateGroup on the server.
 func (c *Client) CreateGroup(ctx context.Context, n admin.NewGroup) (g account.Group, err error) {
 	err = c.call(ctx, "POST", "/v1/groups", nil, n, &g)

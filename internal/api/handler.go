@@ -18,6 +18,9 @@ import (
 // with some hundred rules.
 const maxBody = 1 << 20
 
+// maxBatch bounds the body of an import, in bytes: some hundred thousand accounts.
+const maxBatch = 256 << 20
+
 type handler struct {
 	admin  *admin.Service
 	server Server
@@ -60,7 +63,11 @@ func (h *handler) may(r *http.Request, rt *route) error {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	limit := int64(maxBody)
+	if r.URL.Path == "/v1/accounts" {
+		limit = maxBatch
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	w.Header().Set("Cache-Control", "no-store")
 	h.mux.ServeHTTP(w, r)
 }

@@ -33,6 +33,18 @@ func (h *handler) access(w http.ResponseWriter, r *http.Request) error {
 	return write(w, http.StatusOK, x)
 }
 
+func (h *handler) createAll(w http.ResponseWriter, r *http.Request) error {
+	var b admin.Batch
+	if err := read(r, &b); err != nil {
+		return err
+	}
+	m, err := h.admin.CreateAll(r.Context(), b)
+	if err != nil {
+		return err
+	}
+	return write(w, http.StatusCreated, m)
+}
+
 func (h *handler) listGroups(w http.ResponseWriter, r *http.Request) error {
 	o, err := options(r)
 	if err != nil {

@@ -54,6 +54,7 @@ func (h *handler) routes() []route {
 		{"listKeys", "GET", "/v1/users/{name}/keys", "List the SSH keys of an account", admin.ScopeRead, nil, nil, KeyList{}, ok, false, h.listKeys},
 		{"addKeys", "POST", "/v1/users/{name}/keys", "Give an account SSH keys", admin.ScopeUsers, nil, newKeys{}, KeyList{}, ok, false, h.addKeys},
 		{"removeKey", "DELETE", "/v1/users/{name}/keys", "Take an SSH key from an account", admin.ScopeUsers, []param{{name: "key", kind: "string", doc: "Its fingerprint or number.", required: true}}, nil, KeyList{}, ok, false, h.removeKey},
+		{"createAll", "POST", "/v1/accounts", "Make groups and accounts together: all of them or none", admin.ScopeUsers, nil, admin.Batch{}, admin.Made{}, made, false, h.createAll},
 		{"listGroups", "GET", "/v1/groups", "List the groups, in the order of their names", admin.ScopeRead, paging, nil, GroupList{}, ok, false, h.listGroups},
 		{"createGroup", "POST", "/v1/groups", "Make a group", admin.ScopeGroups, nil, admin.NewGroup{}, account.Group{}, made, true, h.createGroup},
 		{"getGroup", "GET", "/v1/groups/{name}", "Show a group", admin.ScopeRead, nil, nil, account.Group{}, ok, true, h.showGroup},

@@ -119,7 +119,8 @@ func CheckPassword(password string) error {
 
 // Verify reports whether the password matches the hash. Known forms: argon2id,
 // argon2i and argon2d, bcrypt ($2a$ $2b$ $2x$ $2y$), scrypt ($scrypt$), yescrypt
-// ($y$), PBKDF2 ($pbkdf2...$), SHA-256 and SHA-512 crypt ($5$ $6$), MD5 crypt ($1$).
+// ($y$), PBKDF2 ($pbkdf2...$), SHA-256 and SHA-512 crypt ($5$ $6$), MD5 crypt ($1$),
+// and those of foreign.
 // An empty hash, and a password that CheckPassword refuses, never match and
 // cost nothing. Errors: fault.Limit when no slot came free in time, fault.Canceled
 // when ctx ended, fault.Unsupported for a hash it cannot read or that costs too much.
@@ -128,6 +129,12 @@ func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error
 		return false, nil
 	}
 	return compute(ctx, h, func() (bool, error) {
+		if match, ok, err := foreign(hash); ok {
+			if err != nil {
+				return false, unreadable(hash, err)
+			}
+			return match(password), nil
+		}
 		d, err := h.decode(hash)
 		if err != nil {
 			return false, err
@@ -146,6 +153,12 @@ func (h *Hasher) Waste(ctx context.Context, password string) error {
 // Check tells whether Verify can read the hash, without computing it; for
 // importers and "user add --hash". fault.Unsupported.
 func (h *Hasher) Check(hash string) error {
+	if _, ok, err := foreign(hash); ok {
+		if err != nil {
+			return unreadable(hash, err)
+		}
+		return nil
+	}
 	_, err := h.decode(hash)
 	return err
 }
