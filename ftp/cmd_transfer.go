@@ -253,25 +253,17 @@ func (t *transfer) receiveSink(d *dataConn, sink Sink) error {
 	}
 }
 
-// readData gathers records into buf until it is full or nothing more is at
-// hand, so that storage sees large writes.
-func (t *transfer) readData(d *dataConn, r io.Reader, buf []byte) (int, error) {
-	t.renew(d)
-	n, err := r.Read(buf)
-	if d.bulk == nil {
-		return n, err
-	}
-	for err == nil && n+maxRecord <= len(buf) && d.bulk.w-d.bulk.r > maxRecord {
+// readData fills buf, so that storage sees large writes; it returns less only
+// with an error. The deadline holds for each read: what trickles is no stall.
+func (t *transfer) readData(d *dataConn, r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
 		var k int
+		t.renew(d)
 		k, err = r.Read(buf[n:])
 		n += k
 	}
 	return n, err
 }
-
-// maxRecord is the largest TLS record on the wire: with that much read ahead,
-// one more Read of the TLS connection cannot block.
-const maxRecord = 16<<10 + 5 + 256
 
 func (c *Conn) cmdABOR(string) Reply {
 	t := c.current()
