@@ -43,6 +43,7 @@ func (a *app) explainCommand() *cobra.Command {
 		}}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.AddCommand(a.explainPASV())
+	c.AddCommand(a.explainAccess())
 	return c
 }
 

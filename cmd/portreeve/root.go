@@ -133,8 +133,8 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 findings.`,
 	})
 	root.AddCommand(
 		a.serveCommand(), a.initCommand(), a.checkCommand(), a.statusCommand(), a.reloadCommand(), a.upgradeCommand(), a.stopCommand(),
-		a.userCommand(), a.groupCommand(), a.mountCommand(), a.adminCommand(), a.tokenCommand(), a.explainCommand(), a.sessionCommand(), a.eventCommand(), a.banCommand(), a.quotaCommand(), a.configCommand(), a.certCommand(), a.versionCommand(),
-		a.portsCommand(), a.doctorCommand(), a.explainCommand(),
+		a.userCommand(), a.groupCommand(), a.mountCommand(), a.adminCommand(), a.tokenCommand(), a.sessionCommand(), a.eventCommand(), a.banCommand(), a.quotaCommand(), a.configCommand(), a.certCommand(), a.versionCommand(),
+		a.portsCommand(), a.doctorCommand(), a.explainCommand(), a.importCommand(),
 	)
 	return root
 }
