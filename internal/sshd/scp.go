@@ -81,7 +81,7 @@ func (x *scp) tell(name string, err error) error {
 	if errors.Is(err, errScpLine) || errors.Is(err, errScpName) {
 		text = err.Error()
 	}
-	if a := answerTo(err); a.level >= levelError {
+	if a := answerTo(err); text == a.text && a.level >= levelError {
 		x.log.Error("refused", "session", x.s.ID(), "user", x.s.User(), "cmd", "scp", "path", name, "err", err)
 	}
 	x.failed = true

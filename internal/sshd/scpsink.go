@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/vfs"
 )
@@ -92,11 +93,9 @@ func (x *scp) receiveDir(name string, l, times *scpLine) error {
 	case err == nil && !i.IsDir():
 		return x.die(name, fault.Text(fault.Canceled, "not a directory"))
 	case err != nil:
-		if fault.KindOf(err) == fault.NotExist {
-			// The owner must be able to fill it, whatever its mode will be.
-			err = x.s.Mkdir(x.ctx, name, l.mode|0o700)
-		}
-		if err != nil {
+		// It may be there and not for the user to see. The owner must be able
+		// to fill a new one, whatever its mode will be.
+		if err = x.s.Mkdir(x.ctx, name, l.mode|0o700); err != nil && fault.KindOf(err) != fault.Exist {
 			// The client goes on with the contents whatever is answered here.
 			return x.die(name, err)
 		}
@@ -123,7 +122,9 @@ func (x *scp) attributes(name string, l, times *scpLine, mode bool) error {
 	if times != nil {
 		a.ModTime, a.ATime = &times.mtime, &times.atime
 	}
-	if mode && x.preserve {
+	// A file has got its mode when it was made; without the right to change it
+	// the umask has the last word.
+	if mode && x.preserve && x.s.Rights(name).Has(account.Chmod) {
 		a.Mode = &l.mode
 	}
 	if a == (vfs.Attr{}) {
