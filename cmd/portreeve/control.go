@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -36,6 +38,8 @@ func control(socket string) server.Service {
 		h := api.NewServer(svc, running{s, svc})
 		done := make(chan error, 1)
 		go func() { done <- h.Serve(ln) }()
+		stopAdmin := serveAdmin(s, svc)
+		defer stopAdmin()
 		select {
 		case err = <-done:
 			return err
@@ -50,6 +54,33 @@ func control(socket string) server.Service {
 			err = nil
 		}
 		return err
+	}
+}
+
+// serveAdmin answers administrators at [admin] address, if there is one. The
+// function it returns ends that; calls under way get a second.
+func serveAdmin(s *server.Server, svc *admin.Service) (stop func()) {
+	ln, c := s.AdminListener()
+	if ln == nil {
+		return func() {}
+	}
+	h := api.NewTLSServer(svc, running{s, svc}, c)
+	h.ErrorLog = slog.NewLogLogger(s.Log().Handler(), slog.LevelDebug) // handshakes that fail are nobody's concern
+	s.Log().Info("administration over HTTPS", "address", ln.Addr().String())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := h.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			s.Log().Error("administration over HTTPS ended; the server goes on without it", "err", err)
+		}
+	}()
+	return func() {
+		end, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if h.Shutdown(end) != nil {
+			h.Close()
+		}
+		<-done
 	}
 }
 

@@ -243,6 +243,9 @@ func (s *Store) load(cfg *config.Config) (*state, error) {
 }
 
 func needed(cfg *config.Config) bool {
+	if cfg.Admin.Address != "" {
+		return true
+	}
 	for i := range cfg.Listen {
 		if l := &cfg.Listen[i]; l.Protocol != config.ProtocolSFTP && l.TLS != config.Off {
 			return true

@@ -33,7 +33,7 @@ type Config struct {
 	Log       Log       `toml:"log" doc:"The server's own log. Transfers are also kept in the database."`
 	Audit     Audit     `toml:"audit" doc:"The trail of log-ins, transfers and changes. It is kept in the database, as a chain that shows every later change (portreeve event verify)."`
 	Metrics   Metrics   `toml:"metrics" doc:"Counters for Prometheus."`
-	Admin     Admin     `toml:"admin" doc:"The control socket of the command line."`
+	Admin     Admin     `toml:"admin" doc:"Administration: the control socket of the command line, and the API over HTTPS."`
 
 	src source
 }
@@ -185,7 +185,8 @@ type Metrics struct {
 
 // Admin is [admin].
 type Admin struct {
-	Socket string `toml:"socket" example:"\"/run/portreeve.sock\"" default:"" path:"new" reload:"restart" derived:"data_dir/portreeve.sock" doc:"Unix socket of the control commands."`
+	Socket  string `toml:"socket" example:"\"/run/portreeve.sock\"" default:"" path:"new" reload:"restart" derived:"data_dir/portreeve.sock" doc:"Unix socket of the control commands."`
+	Address string `toml:"address" default:"" example:"\"0.0.0.0:8443\"" reload:"restart" doc:"IP address and port of the administrative interface over HTTPS, for administrators with a token (portreeve admin, portreeve token). Empty is no such interface."`
 }
 
 // Default returns the configuration of an empty file, with no listener.

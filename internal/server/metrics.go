@@ -174,18 +174,17 @@ func localHost(next http.Handler) http.Handler {
 	})
 }
 
-// bindMetrics binds [metrics] address, if any.
-func (s *Server) bindMetrics(address string, in *inheritance) error {
+// bindHTTP binds an address that is not one of [[listen]]; nil for none.
+func bindHTTP(key, address string, in *inheritance) (*net.TCPListener, error) {
 	if address == "" {
-		return nil
+		return nil, nil
 	}
 	want, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("metrics.address: %w", err)
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	if ln := in.takeAddress(want); ln != nil {
-		s.metricsLn = ln
-		return nil
+		return ln, nil
 	}
 	lc := net.ListenConfig{}
 	lc.SetMultipathTCP(false)
@@ -195,10 +194,9 @@ func (s *Server) bindMetrics(address string, in *inheritance) error {
 		if errors.As(err, &oe) {
 			err = oe.Err
 		}
-		return fmt.Errorf("metrics.address: cannot listen on %s: %w; stop what uses the port, or choose another", address, err)
+		return nil, fmt.Errorf("%s: cannot listen on %s: %w; stop what uses the port, or choose another", key, address, err)
 	}
-	s.metricsLn = ln.(*net.TCPListener)
-	return nil
+	return ln.(*net.TCPListener), nil
 }
 
 // MetricsAddress is where the metrics page is served, nil when it is not.

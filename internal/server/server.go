@@ -75,6 +75,7 @@ type Server struct {
 	handed   atomic.Bool // to the process after this one
 
 	metricsLn *net.TCPListener // nil: no page
+	adminLn   *net.TCPListener // nil: no administration over the network
 	recorder  *ports.Recorder
 	wall      *ownWall
 
@@ -215,10 +216,12 @@ func (s *Server) bindFirst(bg context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	merr := s.bindMetrics(cfg.Metrics.Address, in)
+	var merr, aerr error
+	s.metricsLn, merr = bindHTTP("metrics.address", cfg.Metrics.Address, in)
+	s.adminLn, aerr = bindHTTP("admin.address", cfg.Admin.Address, in)
 	lns, err := bindAll(cfg.Listen, in)
 	left := in.leftOver()
-	if err = errors.Join(err, merr); err != nil {
+	if err = errors.Join(err, merr, aerr); err != nil {
 		for _, ln := range lns {
 			ln.Close()
 		}

@@ -107,6 +107,9 @@ func (s *Server) release() error {
 	}
 	s.mu.Unlock()
 	s.bgCancel()
+	if s.adminLn != nil {
+		s.adminLn.Close()
+	}
 	if s.metricsLn != nil {
 		s.metricsLn.Close()
 	}

@@ -235,6 +235,9 @@ func (s *Server) listening() []*net.TCPListener {
 	for _, so := range s.sockets {
 		lns = append(lns, so.acc.ln)
 	}
+	if s.adminLn != nil {
+		lns = append(lns, s.adminLn)
+	}
 	if s.metricsLn != nil {
 		lns = append(lns, s.metricsLn)
 	}
@@ -249,6 +252,9 @@ func (s *Server) leave() {
 	}
 	limit := s.cfg.Drain.Std()
 	s.mu.Unlock()
+	if s.adminLn != nil {
+		s.adminLn.Close()
+	}
 	if s.metricsLn != nil {
 		s.metricsLn.Close()
 	}
