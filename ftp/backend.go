@@ -193,7 +193,7 @@ type TLSBinding uint8
 
 // The policies, from lenient to strict.
 const (
-	BindPrefer  TLSBinding = iota // once one data connection has resumed, later ones must: this session, or another of the same account and address
+	BindPrefer  TLSBinding = iota // once a data connection has resumed the control connection's ticket, later ones must resume, this session or another of the same account and address
 	BindOff                       // any TLS session will do
 	BindRequire                   // every data connection must resume
 )

@@ -139,7 +139,7 @@ func (t *transfer) accept(d *dataConn, a *DataAttempt) *Error {
 			if sc, is := nc.(*sharedConn); is { // its ticket vouches for it
 				d.raw, d.tls, d.bulk = sc.bulk.Conn, sc.Conn, sc.bulk
 				t.hold(d.raw)
-				return t.settle(d, a, sc.resumed, false)
+				return t.settle(d, a, sc.seen)
 			}
 			if c.isPeer(nc) {
 				d.raw = nc
@@ -251,14 +251,15 @@ func (t *transfer) protect(d *dataConn, a *DataAttempt) *Error {
 		c.srv.Logger.Info("data connection: TLS failed", "session", c.id, "err", err)
 		return &Error{425, fmt.Sprintf("The TLS handshake on the data connection failed: %s. [%s]", hint, a.Code)}
 	}
-	return t.settle(d, a, seen.resumed(d.tls), seen.kin)
+	seen.done(d.tls)
+	return t.settle(d, a, *seen)
 }
 
 // settle applies the policy on resumption to a finished handshake.
-func (t *transfer) settle(d *dataConn, a *DataAttempt, resumed, kin bool) *Error {
+func (t *transfer) settle(d *dataConn, a *DataAttempt, seen ticketSeen) *Error {
 	c := t.c
-	a.Resumed = resumed
-	if !c.bind.admits(c.srv.Binding, resumed, kin) {
+	a.Resumed = seen.resumed
+	if !c.bind.admits(c.srv.Binding, seen) {
 		d.tls.CloseWrite()
 		d.bulk.flush()
 		d.bulk.release()

@@ -459,6 +459,45 @@ func TestPreferKnowsTheSameClientInAnotherSession(t *testing.T) {
 	}
 }
 
+// Java's and Go's clients keep tickets by address and port: they resume when
+// chance brings a passive port again, and cannot when it does not.
+func TestPreferLearnsFromTicketsOfTheControlConnection(t *testing.T) {
+	b := newMemBackend()
+	b.File("/f", "hello")
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			_, addr := startEngine(t, Config{Backend: b, TLS: serverTLS(), Implicit: true})
+			cfg := func(cache tls.ClientSessionCache) *tls.Config {
+				return &tls.Config{InsecureSkipVerify: true, ServerName: "ftp.test", MaxVersion: version, ClientSessionCache: cache}
+			}
+			control, data := tls.NewLRUClientSessionCache(1), tls.NewLRUClientSessionCache(1)
+			tc, err := tls.Dial("tcp", addr, cfg(control))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := (&rawConn{tc, t, &bytes.Buffer{}}).login()
+			get := func(cache tls.ClientSessionCache, resumes bool, code int) {
+				t.Helper()
+				d := tls.Client(c.passive(), cfg(cache))
+				defer d.Close()
+				c.say("RETR f")
+				c.expect(150)
+				io.ReadAll(d)
+				if got := d.ConnectionState().DidResume; got != resumes {
+					t.Fatalf("resumed: %v", got)
+				}
+				c.expect(code)
+			}
+			get(data, false, 226)
+			get(data, true, 226) // the ticket of the data connection before
+			get(nil, false, 226) // nothing was shown by that
+			get(control, true, 226)
+			get(nil, false, 522) // but now it was
+			get(data, true, 226)
+		})
+	}
+}
+
 func codeOf(err error) int {
 	var e *Error
 	if errors.As(err, &e) {

@@ -72,8 +72,8 @@ type sharedLease struct {
 // sharedConn is a data connection whose handshake is done and whose session is known.
 type sharedConn struct {
 	*tls.Conn
-	bulk    *bulkConn
-	resumed bool
+	bulk *bulkConn
+	seen ticketSeen
 }
 
 // Lease claims the shared port for the next data connection of c.
@@ -196,7 +196,8 @@ func (p *SharedPort) identify(nc net.Conn) {
 		return
 	}
 	nc.SetDeadline(time.Time{})
-	sc := &sharedConn{Conn: t, bulk: bulk, resumed: h.own && t.ConnectionState().DidResume}
+	h.seen.done(t)
+	sc := &sharedConn{Conn: t, bulk: bulk, seen: h.seen}
 	if !l.deliver(sc) {
 		bulk.release()
 		nc.Close()
@@ -208,7 +209,7 @@ type sharedHello struct {
 	p     *SharedPort
 	peer  netip.AddrPort
 	lease *sharedLease
-	own   bool // found by its ticket
+	seen  ticketSeen
 	many  bool // several sessions from the address wait
 	cfg   *tls.Config
 }
@@ -254,7 +255,7 @@ func (h *sharedHello) hello(info *tls.ClientHelloInfo) (*tls.Config, error) {
 		if l == nil {
 			return first.c.srv.TLS.EncryptTicket(cs, ss)
 		}
-		return l.c.bind.wrap(l.c.srv.TLS)(cs, ss)
+		return l.c.bind.wrap(l.c.srv.TLS, true)(cs, ss)
 	}
 	verify := cfg.VerifyConnection
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
@@ -305,7 +306,8 @@ func (h *sharedHello) match(ticket []byte, cs tls.ConnectionState) *tls.SessionS
 			tried[base] = ss
 		}
 		if ss != nil && slices.ContainsFunc(ss.Extra, func(e []byte) bool { return bytes.Equal(e, l.c.bind.token) }) {
-			h.lease, h.own = l, true
+			h.lease = l
+			h.seen.note(ss)
 			return ss
 		}
 	}

@@ -20,8 +20,10 @@ import (
 // this control connection hands out carries its token, and on a data
 // connection only a ticket with this token resumes.
 type binding struct {
-	token   []byte
-	resumed bool // a data connection of this session has resumed
+	token []byte
+	// resumed says that a data connection has resumed a ticket that the control
+	// connection handed out, so that the client knows how.
+	resumed bool
 	// unshared sends the session to the range instead of a shared port. It is
 	// set by a transfer and read when the next one is set up.
 	unshared bool
@@ -33,6 +35,7 @@ type binding struct {
 const (
 	tokenPrefix  = "ftp-session:"
 	clientPrefix = "ftp-client:"
+	dataMark     = "ftp-data:" // the ticket was handed out on a data connection
 )
 
 func (b *binding) init() {
@@ -55,12 +58,15 @@ func (b *binding) left() { b.client.Store(nil) }
 
 // wrap puts the token, and the client once it is known, into a ticket, in
 // place of those of an earlier session.
-func (b *binding) wrap(base *tls.Config) func(tls.ConnectionState, *tls.SessionState) ([]byte, error) {
+func (b *binding) wrap(base *tls.Config, data bool) func(tls.ConnectionState, *tls.SessionState) ([]byte, error) {
 	return func(cs tls.ConnectionState, ss *tls.SessionState) ([]byte, error) {
 		ss.Extra = slices.DeleteFunc(ss.Extra, func(e []byte) bool {
-			return bytes.HasPrefix(e, []byte(tokenPrefix)) || bytes.HasPrefix(e, []byte(clientPrefix))
+			return bytes.HasPrefix(e, []byte(tokenPrefix)) || bytes.HasPrefix(e, []byte(clientPrefix)) || string(e) == dataMark
 		})
 		ss.Extra = append(ss.Extra, b.token)
+		if data {
+			ss.Extra = append(ss.Extra, []byte(dataMark))
+		}
 		if id := b.client.Load(); id != nil {
 			ss.Extra = append(ss.Extra, *id)
 		}
@@ -115,17 +121,27 @@ func (b *binding) controlConfig(base *tls.Config) *tls.Config {
 	b.init()
 	cfg := base.Clone()
 	cfg.GetConfigForClient = nil
-	cfg.WrapSession = b.wrap(base)
+	cfg.WrapSession = b.wrap(base, false)
 	cfg.UnwrapSession = base.DecryptTicket
 	return cfg
 }
 
+// ticketSeen is what a data connection's handshake says about its client.
 type ticketSeen struct {
-	own bool // of this session
-	kin bool // of another session of the same client
+	own     bool // a ticket of this session came
+	control bool // one that the control connection handed out
+	kin     bool // a ticket of another session of the same client
+	resumed bool // own was used; set after the handshake
 }
 
-func (s *ticketSeen) resumed(t *tls.Conn) bool { return s.own && t.ConnectionState().DidResume }
+// note fills in own and control.
+func (s *ticketSeen) note(ss *tls.SessionState) {
+	s.own = true
+	s.control = !slices.ContainsFunc(ss.Extra, func(e []byte) bool { return string(e) == dataMark })
+}
+
+// done is called after the handshake.
+func (s *ticketSeen) done(t *tls.Conn) { s.resumed = s.own && t.ConnectionState().DidResume }
 
 const extensionPSK = 41 // pre_shared_key, RFC 8446 section 4.2.11
 
@@ -135,7 +151,7 @@ func (b *binding) dataConfig(c *Conn, upload bool) (*tls.Config, *ticketSeen) {
 	b.init()
 	base, seen := c.srv.TLS, &ticketSeen{}
 	cfg := base.Clone()
-	cfg.WrapSession = b.wrap(base)
+	cfg.WrapSession = b.wrap(base, true)
 	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		psk := slices.Contains(hello.Extensions, extensionPSK)
 		if psk && len(base.CurvePreferences) == 0 {
@@ -163,26 +179,28 @@ func (b *binding) dataConfig(c *Conn, upload bool) (*tls.Config, *ticketSeen) {
 			seen.kin = c.srv.Binding == BindPrefer && b.resumed && c.kin(ss)
 			return nil, nil // another session's ticket: a full handshake
 		}
-		seen.own = true
+		seen.note(ss)
 		return ss, nil
 	}
 	return cfg, seen
 }
 
-// admits applies the policy to a finished data handshake. Kin is what the
-// client has to do with another session's ticket; it never suffices where
-// resumption is required.
-func (b *binding) admits(p TLSBinding, resumed, kin bool) bool {
+// admits applies the policy to a finished data handshake. Under BindPrefer the
+// first use of a ticket of the control connection shows that the client
+// resumes. One of an earlier data connection shows nothing: Java and Go keep
+// tickets by address and port, and resume when chance brings a port again. A
+// ticket of kin never suffices where resumption is required.
+func (b *binding) admits(p TLSBinding, seen ticketSeen) bool {
 	switch p {
 	case BindOff:
 		return true
 	case BindRequire:
-		return resumed
+		return seen.resumed
 	}
-	if resumed {
+	if seen.resumed && seen.control {
 		b.resumed = true
 	}
-	return resumed || kin || !b.resumed
+	return seen.resumed || seen.kin || !b.resumed
 }
 
 // startTLS runs the handshake on the control connection.
