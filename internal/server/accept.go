@@ -6,7 +6,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -239,7 +242,7 @@ func spareFrom(limit int) int { return limit - min(spareFiles, limit/4) }
 func maxFiles() int {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return 1 << 30
+		return limitFromProc("/proc/self/limits") // a sandbox may forbid to ask
 	}
 	if l.Cur < l.Max {
 		up := l
@@ -249,6 +252,21 @@ func maxFiles() int {
 		}
 	}
 	return int(min(l.Cur, 1<<30))
+}
+
+// limitFromProc reads the soft limit of open files, a huge number when unknown.
+func limitFromProc(name string) int {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return 1 << 30
+	}
+	_, after, _ := strings.Cut(string(b), "Max open files")
+	if f := strings.Fields(after); len(f) > 0 {
+		if n, err := strconv.Atoi(f[0]); err == nil {
+			return n
+		}
+	}
+	return 1 << 30
 }
 
 // fileBudget is how many control connections the descriptors allow: half of

@@ -160,3 +160,12 @@ func greeting(t *testing.T, addr string) string {
 	}
 	return string(b[:n])
 }
+
+func TestLimitFromProc(t *testing.T) {
+	if got, want := limitFromProc("/proc/self/limits"), maxFiles(); got != want {
+		t.Errorf("%d from /proc, %d from the system", got, want)
+	}
+	if got := limitFromProc("/nonexistent"); got != 1<<30 {
+		t.Errorf("unknown is %d", got)
+	}
+}
