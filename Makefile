@@ -28,8 +28,10 @@ race: ## the same under the race detector, which needs cgo
 clients: ## real clients against the real server
 	$(GO) test -count=1 -tags clients -timeout 30m ./test/clients
 
+PEERS ?= bin/peers
 lab: ## the doctor in networks with NAT, firewalls and helpers; needs root or user namespaces
-	$(GO) test -count=1 -tags lab -timeout 30m -v ./test/netlab
+	@test/tools/peers $(PEERS)
+	PORTREEVE_PEERS=$(abspath $(PEERS)) $(GO) test -count=1 -tags lab -timeout 30m -v ./test/netlab
 
 docs: ## generated reference pages
 	$(GO) test ./ftp ./internal/config -run 'Docs|Reference' -update

@@ -17,7 +17,12 @@ func (c *Client) judge() []Finding {
 	}
 	out = append(out, c.judgeControl()...)
 	out = append(out, c.judgeLogin()...)
-	out = append(out, c.judgeTLS()...)
+	for _, f := range c.judgeTLS() {
+		if f.Code == "TLS_CONTROL" {
+			f.Because = []string{"CONTROL_BLOCKED", "BUSY"}
+		}
+		out = append(out, f)
+	}
 	for _, fam := range []string{"ipv4", "ipv6"} {
 		out = append(out, c.judgePassive(fam)...)
 	}
@@ -209,7 +214,7 @@ func (c *Client) behindNAT(a netip.Addr) bool {
 }
 
 func (c *Client) judgeLogin() []Finding {
-	var rejected, busy *Probe
+	var rejected, busy, closed *Probe
 	for i := range c.rep.Probes {
 		p := &c.rep.Probes[i]
 		if p.Stage == AtSetup || p.Stage == AtData || p.Stage == AtTransfer || p.Stage == AtEnd || p.Stage == AtProtect {
@@ -219,9 +224,19 @@ func (c *Client) judgeLogin() []Finding {
 			busy = p
 		} else if p.Stage == AtLogin && p.Outcome == Rejected {
 			rejected = p
+		} else if (p.Stage == AtLogin || p.Stage == AtBanner) && p.Outcome != Untrusted {
+			closed = p
 		}
 	}
+	greeted := slices.ContainsFunc(c.rep.Doors, func(d Door) bool { return strings.HasPrefix(d.Banner, "421") })
 	switch {
+	case busy != nil && greeted:
+		return nil // said already
+	case closed != nil && busy == nil && rejected == nil:
+		f := finding("CONTROL_BLOCKED", Error, c.fill(), "the server greets, and then the connection is dead: %s", closed.Error)
+		f.Could = []string{"CLIENT_BANNED", "LB_WRONG_NODE", "MTU_BLACKHOLE"}
+		f.Because = nil
+		return []Finding{f}
 	case busy != nil:
 		return []Finding{finding("BUSY", Error, c.fill(), "%d %s", busy.Reply, busy.Text)}
 	case rejected != nil:
@@ -262,7 +277,8 @@ func (c *Client) judgeTLS() []Finding {
 func (c *Client) judgeAuth(fam string) []Finding {
 	works := func(sec Security) bool {
 		return len(c.all(func(p *Probe) bool {
-			return p.Family == fam && p.Security == sec && p.Stage != AtConnect && p.Stage != AtBanner && p.Stage != AtAuth && p.Stage != AtTLS
+			spoke := p.Stage != AtLogin || p.Outcome == Rejected
+			return p.Family == fam && p.Security == sec && spoke && p.Stage != AtConnect && p.Stage != AtBanner && p.Stage != AtAuth && p.Stage != AtTLS
 		})) > 0
 	}
 	broken := func(sec Security) *Probe {
@@ -277,10 +293,14 @@ func (c *Client) judgeAuth(fam string) []Finding {
 	alive := works(Plain) || p != nil
 	switch {
 	case p != nil && p.Stage == AtAuth && p.Outcome == Rejected:
-		if works(Implicit) || c.rep.Server != nil || strings.Contains(c.feat, "AUTH") {
+		if works(Implicit) || strings.Contains(c.feat, "AUTH") {
 			return []Finding{finding("MBOX_AUTH", Error, c.fill(), "AUTH TLS was answered \"%d %s\" although the server has TLS: something on the way changes the command or the answer", p.Reply, p.Text)}
 		}
 		return []Finding{finding("TLS_OFF", Note, c.fill(), "AUTH TLS is answered \"%d %s\", and no other way offers TLS", p.Reply, p.Text)}
+	case p != nil && p.Stage == AtAuth && !works(Plain) && !works(Implicit):
+		f := finding("TLS_CONTROL", Error, c.fill(), "after AUTH TLS the connection is dead (%s)", p.Error)
+		f.Could = []string{"MBOX_AUTH", "CLIENT_BANNED"}
+		return []Finding{f}
 	case p != nil && p.Stage == AtAuth:
 		return []Finding{finding("MBOX_AUTH", Error, c.fill(), "after AUTH TLS the connection is dead (%s): something on the way does not permit it", p.Outcome)}
 	case p != nil && alive && strings.Contains(p.Error, "deadline") || p == nil && imp != nil && works(Plain) && strings.Contains(imp.Error, "deadline"):

@@ -69,12 +69,19 @@ func (c *Client) judgePassive(fam string) []Finding {
 	if f, ok := c.judgeIntermittent(&s); ok {
 		return append(out, f)
 	}
-	if f, ok := c.judgeAddress(&s); ok {
-		out = append(out, f)
+	address, wrong := c.judgeAddress(&s)
+	if s.plain == works && s.tls == fails {
+		f := c.blindTLS(&s)
+		if wrong { // the helper has corrected the address, too
+			f.Evidence = append(f.Evidence, address.Cause)
+			f.Fix += "\nand " + address.Fix
+		}
+		return append(append(out, f), c.judgeReuse(fam)...)
+	}
+	if wrong {
+		out = append(out, address)
 	}
 	switch {
-	case s.plain == works && s.tls == fails:
-		out = append(out, c.blindTLS(&s))
 	case s.plain == fails && s.tls == works:
 		f := finding("MBOX_PASV_REWRITE", Error, c.fillRange(), "with TLS passive connections work, in the clear they do not: something that reads the replies spoils them")
 		out = append(out, f)

@@ -349,9 +349,9 @@ func (p *Probe) transfer(n int, err error, cl *ftp.Client, rec *recording) {
 	case verb == "EPSV" || verb == "PASV" || verb == "PORT" || verb == "EPRT":
 		p.Stage = AtSetup
 	case strings.Contains(p.Error, "TLS handshake on the data connection"):
-		p.Stage = AtData
+		p.Stage = AtTransfer // the server explained it
 		if p.Outcome != Rejected {
-			p.Outcome = BadTLS
+			p.Stage, p.Outcome = AtData, BadTLS
 		}
 	case !connected && !p.passive():
 		p.Stage = AtData

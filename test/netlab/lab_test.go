@@ -51,7 +51,8 @@ type topology struct {
 	box       string            // where it is cured
 	curl      bool              // curl gets the listing
 	cure      *cure
-	here      bool // the doctor runs on the server, without an address
+	peer      string // another server instead of Portreeve; config is in its language
+	here      bool   // the doctor runs on the server, without an address
 }
 
 // cure is applied after the diagnosis; the transfer must work then.
@@ -182,7 +183,11 @@ func build(t *testing.T, top *topology) *lab {
 		l.nft(node, rules)
 	}
 	l.shell(top.setup)
-	l.start(top.config)
+	if top.peer != "" {
+		l.startPeer(top.peer, top.config)
+	} else {
+		l.start(top.config)
+	}
 	return l
 }
 
@@ -220,7 +225,7 @@ func (l *lab) start(extra string) {
 		extra += "[ftp.passive]\nports = \"" + passive + "\"\n"
 	}
 	conf := filepath.Join(l.dir, "portreeve.toml")
-	if err := os.WriteFile(conf, []byte(head+order(extra)+limits), 0o600); err != nil {
+	if err := os.WriteFile(conf, []byte(head+extra+limits), 0o600); err != nil {
 		l.t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(l.dir, "home")); err != nil {
@@ -256,10 +261,6 @@ func (l *lab) start(extra string) {
 		}
 	}
 }
-
-// order puts the sections of [ftp] before those of [ftp.passive], as lines of
-// a topology come in any order; TOML itself does not mind.
-func order(s string) string { return s }
 
 func (l *lab) stop() {
 	if l.server == nil || l.server.Process == nil {
@@ -312,7 +313,10 @@ func (l *lab) doctor() (report, string) {
 		if target == "" {
 			target = "ftp://" + l.address()
 		}
-		argv = append(argv[:3], target, "--user", "lab", "--password-stdin", "--timeout", "4s")
+		argv = append(argv[:3], target, "--timeout", "4s")
+		if l.top.peer != "vsftpd" { // that one has no accounts here
+			argv = append(argv, "--user", "lab", "--password-stdin")
+		}
 		quick := true
 		for _, f := range l.top.flags {
 			quick = quick && f != "--idle"
@@ -353,6 +357,10 @@ func (l *lab) curl() bool {
 	if from == "" {
 		from = "c"
 	}
-	_, err := l.run(from, "", "curl", "-sS", "--max-time", "12", "--connect-timeout", "4", "--disable-epsv", "--no-ftp-skip-pasv-ip", "--user", "lab:"+password, "ftp://"+l.address()+"/")
+	account := "lab:" + password
+	if l.top.peer == "vsftpd" {
+		account = "anonymous:x"
+	}
+	_, err := l.run(from, "", "curl", "-sS", "--max-time", "12", "--connect-timeout", "4", "--disable-epsv", "--no-ftp-skip-pasv-ip", "--user", account, "ftp://"+l.address()+"/")
 	return err == nil
 }

@@ -61,6 +61,8 @@ func (p *probe) letter() string {
 		return "p"
 	case active:
 		return "D"
+	case p.Stage == "data" && p.Outcome == "rejected":
+		return "4"
 	case p.Stage == "data":
 		return map[string]string{"timeout": "T", "refused": "R", "unreachable": "U", "tls": "L"}[p.Outcome]
 	case p.Outcome == "rejected" && p.Reply == 425:

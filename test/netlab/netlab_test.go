@@ -23,9 +23,9 @@ var (
 // TestTopologies builds each network, runs the doctor in it, and checks what
 // works, the diagnosis, and that the cure cures.
 func TestTopologies(t *testing.T) {
-	all := topologies()
+	all := append(topologies(), peerTopologies()...)
 	t.Cleanup(func() { printTable(all) })
-	limit := make(chan struct{}, 6) // they mostly wait for timeouts
+	limit := make(chan struct{}, 10) // they mostly wait for timeouts
 	for i := range all {
 		top := &all[i]
 		t.Run(top.name, func(t *testing.T) {
