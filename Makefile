@@ -2,13 +2,13 @@
 GO     ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: build test tools fast race clients lab check fuzz docs bench clean
+.PHONY: torture man build test tools fast race clients lab check fuzz docs bench clean contract directory
 
 build: ## one static binary
 	$(GO) build -trimpath -o bin/portreeve ./cmd/portreeve
 
 # Everything CI runs. The fast suite comes first, so that most mistakes show within two minutes.
-test: tools check fast race clients
+test: tools check fast race clients contract directory
 
 tools: ## real clients and servers, by apt-get when it may
 	@test/tools/install
@@ -33,6 +33,12 @@ lab: ## the doctor in networks with NAT, firewalls and helpers; needs root or us
 	@test/tools/peers $(PEERS)
 	PORTREEVE_PEERS=$(abspath $(PEERS)) $(GO) test -count=1 -tags lab -timeout 30m -v ./test/netlab
 
+contract: ## drive the API with a client that a public generator makes from its contract
+	cd test/openapi && $(GO) generate ./... && $(GO) test -count=1 ./...
+
+directory: ## log-ins against a real directory
+	$(GO) test -count=1 -tags directory -run Directory ./internal/auth
+
 docs: ## generated reference pages
 	$(GO) test ./ftp ./internal/config -run 'Docs|Reference' -update
 
@@ -43,6 +49,16 @@ fuzz: ## every fuzz target for FUZZTIME each
 			echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; \
 	done
+
+torture: ## kill -9, upgrades and floods under load; writes docs/torture.md
+	$(GO) test -count=1 -tags torture -timeout 60m -v ./test/torture -report $(CURDIR)/docs/torture.md
+
+man: build ## manual pages and completions, for the packages
+	rm -rf bin/man bin/completion && mkdir -p bin/completion
+	bin/portreeve man bin/man && gzip -9n bin/man/*.1
+	bin/portreeve completion bash > bin/completion/portreeve.bash
+	bin/portreeve completion zsh > bin/completion/_portreeve
+	bin/portreeve completion fish > bin/completion/portreeve.fish
 
 clean:
 	rm -rf bin portreeve-data

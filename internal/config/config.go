@@ -30,6 +30,7 @@ type Config struct {
 	Upload    Upload    `toml:"upload" doc:"How uploads are stored."`
 	Passwords Passwords `toml:"passwords" doc:"How passwords are kept."`
 	Anonymous Anonymous `toml:"anonymous" doc:"Log-in without an account, as \"anonymous\" or \"ftp\"."`
+	LDAP      LDAP      `toml:"ldap" doc:"Log-in with the passwords of a directory (LDAP, Active Directory). Accounts with a password of their own do not use it."`
 	Log       Log       `toml:"log" doc:"The server's own log. Transfers are also kept in the database."`
 	Audit     Audit     `toml:"audit" doc:"The trail of log-ins, transfers and changes. It is kept in the database, as a chain that shows every later change (portreeve event verify)."`
 	Metrics   Metrics   `toml:"metrics" doc:"Counters for Prometheus."`
@@ -181,6 +182,20 @@ type AuditFile struct {
 // Metrics is [metrics].
 type Metrics struct {
 	Address string `toml:"address" default:"" example:"\"127.0.0.1:9121\"" reload:"restart" doc:"IP address and port of an HTTP page /metrics in Prometheus's format. It has no log-in of its own, so use a loopback address. Empty is no such page."`
+}
+
+// LDAP is [ldap].
+type LDAP struct {
+	URL          string   `toml:"url" default:"" example:"\"ldaps://dc.example.org\"" reload:"live" doc:"Address of the directory: ldaps://host, or ldap://host with start_tls. Empty is no directory."`
+	StartTLS     bool     `toml:"start_tls" default:"false" reload:"live" doc:"Whether an ldap:// connection turns to TLS before anything is said. Without TLS only a directory on this machine is asked."`
+	CA           string   `toml:"ca" default:"" example:"\"/etc/portreeve/dc.pem\"" path:"file" reload:"live" doc:"Certificate authorities of the directory, PEM. Empty is those of the system."`
+	BindDN       string   `toml:"bind_dn" default:"" example:"\"cn=portreeve,ou=services,dc=example,dc=org\"" reload:"live" doc:"Account that searches for users. Empty searches anonymously."`
+	PasswordFile string   `toml:"password_file" default:"" example:"\"/etc/portreeve/ldap-password\"" path:"file" reload:"live" doc:"File with the password of bind_dn in its first line."`
+	Base         string   `toml:"base" default:"" example:"\"dc=example,dc=org\"" reload:"live" doc:"Where in the directory users and groups are."`
+	Filter       string   `toml:"filter" default:"(uid=%u)" reload:"live" doc:"Finds the entry of a user; %u is the name. For Active Directory: (&(objectClass=user)(sAMAccountName=%u))."`
+	Home         string   `toml:"home" default:"" example:"\"/srv/ftp/%u\"" reload:"live" doc:"Home of users who have no account in the database; %u is the name. Without it their groups must give one."`
+	Groups       []string `toml:"groups" example:"[\"staff=cn=ftp,ou=groups,dc=example,dc=org\"]" reload:"live" doc:"Groups of the directory that stand for groups here, as NAME=DN."`
+	Timeout      Duration `toml:"timeout" default:"5s" min:"1s" reload:"live" doc:"How long a log-in waits for the directory. When it does not answer, nobody it is asked about is let in."`
 }
 
 // Admin is [admin].

@@ -115,6 +115,13 @@ func (v *verifier) set(cfg *config.Config) {
 		&auth.KeyVerifier{Users: v.users, CA: v.ca.Load},
 		&auth.CertVerifier{Users: v.users, Mapping: auth.MapCommonName | auth.MapEmail},
 		&auth.PasswordVerifier{Users: v.users, Hasher: v.hasher, Rehash: rehash, Logger: v.log})
+	if l, err := directory(cfg, v.users, v.log); err != nil {
+		// Fails closed: nobody is let in by a directory that cannot be asked.
+		v.log.Error("the directory cannot be used; accounts that are in it cannot log in", "err", err)
+		chain = append(chain, closed{err})
+	} else if l != nil {
+		chain = append(chain, l)
+	}
 	v.chain.Store(&chain)
 }
 
