@@ -190,6 +190,9 @@ var textType = reflect.TypeFor[encoding.TextMarshaler]()
 
 // of returns the schema of a type: a reference for structs of ours.
 func (s *schemas) of(t reflect.Type) node {
+	if t.Kind() == reflect.Pointer {
+		return s.of(t.Elem())
+	}
 	switch t {
 	case reflect.TypeFor[time.Time]():
 		return node{{"type", "string"}, {"format", "date-time"}}
@@ -204,8 +207,6 @@ func (s *schemas) of(t reflect.Type) node {
 		return node{{"type", "string"}}
 	}
 	switch t.Kind() {
-	case reflect.Pointer:
-		return s.of(t.Elem())
 	case reflect.String:
 		return node{{"type", "string"}}
 	case reflect.Bool:
