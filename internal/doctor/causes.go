@@ -55,6 +55,8 @@ var causes = map[string]Cause{
 	"PASV_ADDR_STALE":          {"PASV announces an address that is not the server's", "server", "correct ftp.passive.address; a host name there follows a changing address"},
 	"PASV_ADDR_NOT_CONTROL":    {"PASV announces another address of the server than the one the client reached", "server", "leave ftp.passive.address empty, or add an [[ftp.passive.rule]] for these clients: each client must hear the address it reached"},
 	"PASV_ADDR_PUBLIC_FOR_LAN": {"PASV announces the public address to clients inside", "server", "add an [[ftp.passive.rule]] with the inside networks and the inside address"},
+	"PASV_NAME":                {"the announced host name does not resolve", "server", "correct the name in ftp.passive.address, or the resolver of this machine"},
+	"PASV_ADDR_CONFLICT":       {"two sources disagree about the public address", "server", "set ftp.passive.address; portreeve explain pasv --from ADDRESS shows the sources"},
 	"PASV_ADDR_FAMILY":         {"PASV cannot carry an IPv6 address", "server", "announce an IPv4 address, or leave it to EPSV"},
 	"CONTAINER_ADDRESS":        {"clients outside the container hear its inner address", "server", "set ftp.passive.address to the host's address; portreeve ports open --for compose prints the lines"},
 

@@ -143,15 +143,18 @@ func (c *Client) judgeRefusedSetup(fam string) []Finding {
 	tried := c.all(func(p *Probe) bool {
 		return p.Family == fam && p.passive() && (p.Stage == AtSetup || p.Stage == AtData || p.Stage == AtTransfer || p.Stage == AtEnd)
 	})
-	for _, p := range tried {
-		if p.Stage != AtSetup || p.Outcome != Rejected {
+	var p *Probe
+	for _, t := range tried {
+		if t.Stage != AtSetup {
 			return nil
 		}
+		if t.Outcome == Rejected && p == nil {
+			p = t // others may have got no answer: vsftpd complains in the clear within TLS
+		}
 	}
-	if len(tried) == 0 {
+	if p == nil {
 		return nil
 	}
-	p := tried[0]
 	text := strings.ToLower(p.Text)
 	if p.Reply < 500 || strings.Contains(text, "oops") || strings.Contains(text, "bind") || strings.Contains(text, "in use") {
 		return []Finding{finding("RANGE_BUSY", Error, c.fillRange(), "%s is answered \"%d %s\": the server finds no free passive port", p.Mode, p.Reply, p.Text)}
