@@ -256,8 +256,8 @@ func (x *sftp) close(d *decoder) {
 	delete(x.handles.open, id)
 	err := x.finish(h)
 	x.s.Note("", "")
-	x.end()
 	x.status("close", h.name, err)
+	x.closed++ // end comes when the client has its answer: a stopping server hangs up then
 }
 
 func (x *sftp) finish(h *handle) error {

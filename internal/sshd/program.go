@@ -40,9 +40,9 @@ func (c *conn) program(ch ssh.Channel, reqs <-chan *ssh.Request) {
 			r.Reply(true, nil)
 			go ssh.DiscardRequests(reqs)
 			c.begin()
-			code := c.command(ch, line)
+			exit(ch, c.command(ch, line))
+			ch.CloseWrite()
 			c.end()
-			exit(ch, code)
 			return
 		case "shell":
 			r.Reply(true, nil)

@@ -64,6 +64,7 @@ type sftp struct {
 	begin, end, touch func()
 	gather, release   func()
 	held              bool
+	closed            int // calls of end that are due after the next flush
 
 	id      uint32 // of the request at hand
 	handles handles
@@ -93,6 +94,7 @@ func (x *sftp) serve() (err error) {
 			why = errors.New("the client left without closing the file")
 		}
 		x.closeAll(fault.New(fault.Canceled, "", "", why))
+		x.flush()
 		x.in.free()
 		x.send()
 	}()
@@ -139,6 +141,9 @@ func (x *sftp) flush() error {
 		}
 	}
 	x.send()
+	for ; x.closed > 0; x.closed-- {
+		x.end()
+	}
 	return err
 }
 
