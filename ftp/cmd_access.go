@@ -100,14 +100,14 @@ func (c *Conn) cmdCWD(arg string) Reply {
 		info, err = c.sess.Stat(c.ctx, dir)
 	}
 	if err != nil {
-		return refusal(err, shown(arg))
+		return lookupRefusal(err, shown(arg))
 	}
 	if !info.IsDir() {
 		return ok(550, "%s: not a directory.", shown(arg))
 	}
 	if e, is := c.sess.(interface{ Enter(name string) error }); is {
 		if err := e.Enter(dir); err != nil {
-			return refusal(err, shown(arg))
+			return lookupRefusal(err, shown(arg))
 		}
 	}
 	c.cwd = dir

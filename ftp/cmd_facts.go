@@ -121,7 +121,7 @@ func (c *Conn) cmdSIZE(arg string) Reply {
 	name := c.abs(arg)
 	info, err := c.sess.Stat(c.ctx, name)
 	if err != nil {
-		return refusal(err, shown(arg))
+		return lookupRefusal(err, shown(arg))
 	}
 	if !info.Mode.IsRegular() {
 		return ok(550, "%s: not a plain file.", shown(arg))
@@ -135,12 +135,12 @@ func (c *Conn) cmdSIZE(arg string) Reply {
 	c.begin("SIZE", name, func(t *transfer) Reply {
 		src, err := c.sess.Open(t.ctx, name, 0)
 		if err != nil {
-			return refusal(err, shown(arg))
+			return lookupRefusal(err, shown(arg))
 		}
 		n, err := countTo(t.ctx, newASCIIReader(src), 2*asciiLimit)
 		src.Close(err)
 		if err != nil {
-			return refusal(err, shown(arg))
+			return lookupRefusal(err, shown(arg))
 		}
 		return ok(213, "%d", n)
 	})
@@ -157,7 +157,7 @@ func (c *Conn) cmdMDTM(arg string) Reply {
 		}
 	}
 	if err != nil {
-		return refusal(err, shown(arg))
+		return lookupRefusal(err, shown(arg))
 	}
 	if !info.Mode.IsRegular() {
 		return ok(550, "%s: not a plain file.", shown(arg))

@@ -18,7 +18,7 @@ func (c *Conn) cmdRNFR(arg string) Reply {
 		_, err = c.sess.Stat(c.ctx, name)
 	}
 	if err != nil {
-		return refusal(err, shown(arg))
+		return lookupRefusal(err, shown(arg))
 	}
 	c.once.rnfr = name
 	return ok(350, "Send RNTO with the new name.")
@@ -29,7 +29,11 @@ func (c *Conn) cmdRNTO(arg string) Reply {
 	if from == "" {
 		return ok(503, "Send RNFR first.")
 	}
-	if err := c.sess.Rename(c.ctx, from, c.abs(arg)); err != nil {
+	to := c.abs(arg)
+	if strings.HasPrefix(to, strings.TrimSuffix(from, "/")+"/") { // EINVAL of the system; 501 would blame the syntax
+		return ok(550, "%s: that lies inside of what is renamed.", shown(arg))
+	}
+	if err := c.sess.Rename(c.ctx, from, to); err != nil {
 		return refusal(err, shown(arg))
 	}
 	return ok(250, "Renamed to %s.", shown(arg))
@@ -37,14 +41,14 @@ func (c *Conn) cmdRNTO(arg string) Reply {
 
 func (c *Conn) cmdDELE(arg string) Reply {
 	if err := c.sess.Remove(c.ctx, c.abs(arg)); err != nil {
-		return refusal(err, shown(arg))
+		return lookupRefusal(err, shown(arg))
 	}
 	return ok(250, "%s deleted.", shown(arg))
 }
 
 func (c *Conn) cmdRMD(arg string) Reply {
 	if err := c.sess.Rmdir(c.ctx, c.abs(arg)); err != nil {
-		return refusal(err, shown(arg))
+		return lookupRefusal(err, shown(arg))
 	}
 	return ok(250, "%s removed.", shown(arg))
 }

@@ -41,7 +41,7 @@ func (c *Conn) cmdRETR(arg string) Reply {
 	src, err := c.sess.Open(c.ctx, name, offset)
 	if err != nil {
 		c.data.drop()
-		return refusal(err, shown(arg))
+		return lookupRefusal(err, shown(arg))
 	}
 	t := c.newTransfer("RETR", name)
 	t.describe(src, arg, limit)
@@ -117,7 +117,7 @@ func (c *Conn) cmdSTOR(arg string) Reply {
 func (c *Conn) cmdAPPE(arg string) Reply {
 	p := c.takePending()
 	o := CreateOptions{Append: true, Size: p.alloc}
-	if p.rest > 0 { // REST before APPE names where the end should be
+	if p.rest > 0 { // behind REST it acts exactly as STOR (RFC 3659 section 5.3)
 		o = CreateOptions{Offset: p.rest, Size: p.alloc}
 	}
 	return c.store("APPE", c.abs(arg), arg, o)

@@ -347,7 +347,7 @@ func (c *Conn) plan(o listOptions, arg string) (func(*lister) error, Reply) {
 		}
 		return func(l *lister) error { return l.add("", &info) }, Reply{}
 	case !hasMeta(path.Base(name)):
-		return nil, refusal(err, shown(arg))
+		return nil, lookupRefusal(err, shown(arg))
 	}
 	dir, pattern := path.Split(decodePath(arg))
 	if hasMeta(dir) {
@@ -404,7 +404,7 @@ func (c *Conn) cmdMLSD(arg string) Reply {
 	info, err := c.sess.Stat(c.ctx, name)
 	if err != nil {
 		c.data.drop()
-		return refusal(err, shown(arg))
+		return lookupRefusal(err, shown(arg))
 	}
 	if !info.IsDir() {
 		c.data.drop()
@@ -428,7 +428,7 @@ func (c *Conn) cmdMLST(arg string) Reply {
 	name := c.abs(arg)
 	info, err := c.sess.Stat(c.ctx, name)
 	if err != nil {
-		return refusal(err, shown(arg))
+		return lookupRefusal(err, shown(arg))
 	}
 	line := string(c.facts.append([]byte(" "), &info)) + encodePath(name)
 	return Reply{Code: 250, Text: "End.", Lines: []string{"Facts of " + shown(name) + ":", line}, raw: true}
@@ -450,6 +450,9 @@ func (c *Conn) cmdSTAT(arg string) Reply {
 	o, rest := c.parseListArg(arg)
 	o.long, o.recursive = true, false
 	todo, r := c.plan(o, rest)
+	if r.Code == 550 {
+		r.Code = 450 // the only refusal of STAT in RFC 959 section 5.4
+	}
 	if r.Code != 0 {
 		return r
 	}

@@ -174,6 +174,9 @@ func pathErr(op, name string, err error) error { return &fs.PathError{Op: op, Pa
 // node finds a name; the caller holds the lock.
 func (s *memSession) node(op, name string) (*memNode, error) {
 	n := s.b.nodes[name]
+	if len(path.Base(name)) > 255 {
+		return nil, &Error{553, "The name is too long."}
+	}
 	if n == nil {
 		return nil, pathErr(op, name, fs.ErrNotExist)
 	}
@@ -188,6 +191,10 @@ func (s *memSession) may(op, name string) error {
 	}
 	s.b.mu.Lock()
 	d := s.b.nodes[path.Dir(name)]
+	if len(path.Base(name)) > 255 {
+		s.b.mu.Unlock()
+		return &Error{553, "The name is too long."}
+	}
 	if d == nil {
 		s.b.mu.Unlock()
 		return pathErr(op, name, fs.ErrNotExist)

@@ -77,6 +77,17 @@ func refusal(err error, what string) Reply {
 	return ok(451, "%s: the server failed to carry this out; try again later.", what)
 }
 
+// lookupRefusal is refusal for a name that should exist. RFC 959 section 5.4
+// keeps 553 for the commands that make names (STOR, STOU, APPE, RNTO); a name
+// that cannot be has nothing behind it.
+func lookupRefusal(err error, what string) Reply {
+	r := refusal(err, what)
+	if r.Code == 553 {
+		r.Code = 550
+	}
+	return r
+}
+
 // quotePath writes a path the way 257 wants it: in double quotes, with quotes
 // doubled (RFC 959 appendix II). Newlines become NUL (see decodePath), other
 // control bytes '?', so that a name can never forge a reply line.
