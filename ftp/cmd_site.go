@@ -40,7 +40,7 @@ func (c *Conn) cmdSITE(arg string) Reply {
 		c.once.cpfr = ""
 	}
 	if i < 0 {
-		return ok(504, "SITE %q is not offered; SITE HELP lists what is.", verb)
+		return ok(500, "SITE %q is not offered; SITE HELP lists what is.", verb)
 	}
 	s := siteCommands[i]
 	if s.syntax != "" && s.syntax[0] != '[' && rest == "" {
