@@ -98,7 +98,7 @@ func parseSight(lines []string) *Sight {
 		default:
 			continue
 		}
-		s.Lines = append(s.Lines, l)
+		s.Lines = append(s.Lines, strings.TrimSpace(l))
 	}
 	if !known {
 		return nil

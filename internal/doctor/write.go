@@ -33,7 +33,10 @@ func (c *Client) write(ctx context.Context, w way) {
 		c.rep.Findings = append(c.rep.Findings, c.wrote("storing", err, time.Since(begin)))
 		return
 	}
-	defer cl.Remove(ctx, name)
+	defer func() {
+		cl.Remove(ctx, name)
+		cl.Quit(ctx)
+	}()
 	begin = time.Now()
 	r, err := cl.Retrieve(ctx, name, 0)
 	if err == nil {
@@ -59,7 +62,8 @@ func (c *Client) wrote(what string, err error, took time.Duration) Finding {
 
 // goodMode is a mode that works on this way.
 func (c *Client) goodMode(w way) ftp.DataMode {
-	for m, name := range modeNames {
+	for _, m := range []ftp.DataMode{ftp.DataEPSV, ftp.DataPASV, ftp.DataEPRT, ftp.DataPORT} {
+		name := modeNames[m]
 		for _, p := range c.rep.Probes {
 			if p.Security == w.sec && p.Mode == name && p.Outcome == OK && p.Family == w.family() {
 				return m
