@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path"
 	"strings"
+	"time"
 )
 
 // cmdUSER begins a log-in anew, whatever was before; the transfer parameters
@@ -70,6 +71,7 @@ func (c *Conn) leave(cause error) {
 	c.bind.left()
 	if c.sess != nil {
 		c.sess.Close(cause)
+		c.opened = time.Now() // whoever was logged in has the full time to log in again
 	}
 	c.sess, c.user, c.acct, c.cwd, c.once = nil, "", "", "/", pending{}
 }

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"runtime"
 	"strings"
 )
 
@@ -86,6 +87,12 @@ func (c *Conn) digest(verb, arg string, h hash.Hash, first, end int64, say func(
 	return Reply{}
 }
 
+// hashing has one place for each block that is hashed at a time, over all servers.
+var hashing = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+
+// consume feeds src to h. Those who hash take turns block by block on half of
+// the processors, so that any number of hashes, of files of any size, leaves
+// the rest to log-ins and transfers.
 func (t *transfer) consume(h hash.Hash, src io.Reader) (int64, error) {
 	buf := blocks.Get().(*[]byte)
 	defer blocks.Put(buf)
@@ -93,8 +100,14 @@ func (t *transfer) consume(h hash.Hash, src io.Reader) (int64, error) {
 		if err := t.ctx.Err(); err != nil {
 			return t.moved.Load(), context.Cause(t.ctx)
 		}
-		n, err := src.Read(*buf)
+		n, err := src.Read(*buf) // may wait for bandwidth or a disk: not with a place taken
+		select {
+		case hashing <- struct{}{}:
+		case <-t.ctx.Done():
+			return t.moved.Load(), context.Cause(t.ctx)
+		}
 		h.Write((*buf)[:n])
+		<-hashing
 		t.moved.Add(int64(n))
 		if err == io.EOF {
 			return t.moved.Load(), nil

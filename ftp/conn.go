@@ -35,10 +35,11 @@ type Conn struct {
 	draining bool
 	xfer     *transfer
 	host     string
+	loginEnd time.Time // nobody is logged in: writing ends with the time for it
 
 	rd       lineReader
-	opened   time.Time
-	user     string // USER as given
+	opened   time.Time // begin of the time for a log-in: accept, or the last log-out
+	user     string    // USER as given
 	acct     string
 	sess     Session
 	admitted bool
@@ -76,6 +77,7 @@ func newConn(s *Server, nc net.Conn) *Conn {
 	c.id = hex.EncodeToString(id[:])
 	c.local, c.remote = addrPort(nc.LocalAddr()), addrPort(nc.RemoteAddr())
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	c.loginEnd = c.opened.Add(s.LoginTimeout)
 	c.rd.max = s.MaxLine
 	c.rd.reset(nc)
 	return c
@@ -202,7 +204,7 @@ func (c *Conn) send(r Reply, last bool) {
 	c.closing = last
 	var small [256]byte
 	b := appendReply(small[:0], r)
-	c.raw.SetWriteDeadline(time.Now().Add(30 * time.Second))
+	c.raw.SetWriteDeadline(c.writeBy(time.Now()))
 	if _, err := c.out.Write(b); err != nil {
 		c.cancel(fmt.Errorf("ftp: reply not written: %w", err))
 		c.raw.SetReadDeadline(time.Unix(1, 0))
@@ -217,11 +219,25 @@ func (c *Conn) send(r Reply, last bool) {
 	}
 }
 
+// writeBy is the deadline for a reply; wmu is held. A stranger who does not
+// read replies gets no more time than one who sends no commands, but for the
+// moment that the last reply needs.
+func (c *Conn) writeBy(now time.Time) time.Time {
+	by := now.Add(30 * time.Second)
+	if c.loginEnd.IsZero() || by.Before(c.loginEnd) {
+		return by
+	}
+	if soon := now.Add(time.Second); soon.After(c.loginEnd) {
+		return soon
+	}
+	return c.loginEnd
+}
+
 func (c *Conn) sendTelnet(b []byte) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
 	if !c.closing {
-		c.raw.SetWriteDeadline(time.Now().Add(30 * time.Second))
+		c.raw.SetWriteDeadline(c.writeBy(time.Now()))
 		c.out.Write(b)
 	}
 }
@@ -330,9 +346,11 @@ func (c *Conn) armRead() {
 		return
 	}
 	d := time.Now().Add(c.idle)
+	c.loginEnd = time.Time{}
 	if c.sess == nil {
-		if l := c.opened.Add(c.srv.LoginTimeout); l.Before(d) {
-			d = l
+		c.loginEnd = c.opened.Add(c.srv.LoginTimeout)
+		if c.loginEnd.Before(d) {
+			d = c.loginEnd
 		}
 	}
 	c.raw.SetReadDeadline(d)

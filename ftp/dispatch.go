@@ -31,6 +31,16 @@ func (c *Conn) ports() string {
 var foreign = map[string]bool{"GET": true, "POST": true, "HEAD": true, "PUT": true, "DELETE": true, "OPTIONS": true, "CONNECT": true, "TRACE": true,
 	"PATCH": true, "PROPFIND": true, "HOST:": true, "EHLO": true, "HELO": true}
 
+// foreignLine reports whether an unknown command is the first line of another
+// protocol. Requests of HTTP and its relatives end with the version.
+func foreignLine(verb, arg string) bool {
+	if foreign[verb] || strings.HasPrefix(verb, "SSH-") {
+		return true
+	}
+	last := strings.ToUpper(arg[strings.LastIndexByte(arg, ' ')+1:])
+	return strings.HasPrefix(last, "HTTP/") || strings.HasPrefix(last, "RTSP/") || strings.HasPrefix(last, "SIP/")
+}
+
 // dispatch carries out one command line.
 func (c *Conn) dispatch(line string) Reply {
 	if c.srv.OnTrace != nil {
@@ -40,7 +50,7 @@ func (c *Conn) dispatch(line string) Reply {
 	verb = strings.ToUpper(verb)
 	cmd := byName[verb]
 	if cmd == nil {
-		return c.unknown(verb)
+		return c.unknown(verb, arg)
 	}
 	c.cmds++
 	if t := c.current(); t != nil && cmd.flags&during == 0 {
@@ -59,6 +69,8 @@ func (c *Conn) dispatch(line string) Reply {
 	saved := c.once
 	if cmd.flags&during == 0 {
 		c.clearPending(cmd)
+	} else {
+		c.once.rnfr = "" // RNTO follows at once or not at all (RFC 959 section 4.1.3)
 	}
 	if cmd.flags&partner != 0 {
 		c.once.rnfr = saved.rnfr
@@ -69,8 +81,8 @@ func (c *Conn) dispatch(line string) Reply {
 	return cmd.run(c, arg)
 }
 
-func (c *Conn) unknown(verb string) Reply {
-	if c.sess == nil && (foreign[verb] || strings.HasPrefix(verb, "SSH-")) {
+func (c *Conn) unknown(verb, arg string) Reply {
+	if c.sess == nil && foreignLine(verb, arg) {
 		r := ok(421, "This is an FTP server; that was another protocol.%s", c.ports())
 		r.close, r.hostile = true, true
 		return r

@@ -180,14 +180,30 @@ func miscCommands() []command {
 	}
 }
 
-// redact returns the line as it may be logged.
+// redact returns the line as it may be logged. Of what is no command only the
+// letters at its beginning are kept: "PASS:secret" and a PASS behind a stray
+// byte hold a password, too.
 func redact(line string) string {
-	verb, arg, found := strings.Cut(line, " ")
-	if !found {
+	verb, arg, _ := strings.Cut(line, " ")
+	cmd := byName[strings.ToUpper(verb)]
+	if cmd != nil && (cmd.flags&secret == 0 || arg == "") {
 		return line
 	}
-	if cmd := byName[strings.ToUpper(verb)]; cmd != nil && cmd.flags&secret != 0 && arg != "" {
-		return verb + " ***"
+	if cmd == nil {
+		n := 0
+		for n < min(len(line), longestVerb) && (line[n]|0x20 >= 'a' && line[n]|0x20 <= 'z') {
+			n++
+		}
+		if s := byName[strings.ToUpper(line[:min(n, 4)])]; s != nil && s.flags&secret != 0 {
+			n = min(n, 4) // "PASSsecret"
+		}
+		if n == len(line) {
+			return line
+		}
+		verb = line[:n]
 	}
-	return line
+	return strings.TrimLeft(verb+" ***", " ")
 }
+
+// longestVerb is what is logged at most of a word that is no command.
+const longestVerb = 10
