@@ -38,6 +38,7 @@ func control(socket string) server.Service {
 		h := api.NewServer(svc, running{s, svc})
 		done := make(chan error, 1)
 		go func() { done <- h.Serve(ln) }()
+		s.ControlReady()
 		stopAdmin := serveAdmin(s, svc)
 		defer stopAdmin()
 		select {

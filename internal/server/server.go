@@ -74,6 +74,9 @@ type Server struct {
 	came     *handover   // from the process before this one; nil: none
 	handed   atomic.Bool // to the process after this one
 
+	controlUp chan struct{} // closed by ControlReady
+	upOnce    sync.Once
+
 	metricsLn *net.TCPListener // nil: no page
 	adminLn   *net.TCPListener // nil: no administration over the network
 	recorder  *ports.Recorder
@@ -113,7 +116,7 @@ func New(cfg *config.Config, opt Options) (_ *Server, err error) {
 	if len(cfg.Listen) == 0 {
 		return nil, errors.New("the configuration has no [[listen]] entry, so there is nothing to serve; add one")
 	}
-	s := &Server{opt: opt, started: time.Now(), cfg: cfg, pools: map[config.PortRange]*ports.Pool{}, stopping: make(chan struct{}), now: make(chan struct{})}
+	s := &Server{opt: opt, started: time.Now(), cfg: cfg, pools: map[config.PortRange]*ports.Pool{}, stopping: make(chan struct{}), now: make(chan struct{}), controlUp: make(chan struct{})}
 	bg, cancel := context.WithCancel(context.Background())
 	s.bgCancel = cancel
 	defer func() {
@@ -291,7 +294,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.opt.Ready(s)
 	}
 	if s.came != nil {
-		s.came.ready() // the old process tells the service manager who is the main one now
+		s.bg.Go(s.takeOver) // the old process tells the service manager who is the main one now
 	} else {
 		notify("READY=1\nMAINPID=" + strconv.Itoa(os.Getpid()))
 	}

@@ -75,6 +75,22 @@ func (h *handover) ready() {
 	h.report = nil
 }
 
+// ControlReady says that the control socket answers. A new process reports to
+// the one it replaces only then, so that commands always find one of the two.
+func (s *Server) ControlReady() { s.upOnce.Do(func() { close(s.controlUp) }) }
+
+// takeOver tells the old process to let go.
+func (s *Server) takeOver() {
+	if len(s.opt.Services) > 0 {
+		select {
+		case <-s.controlUp:
+		case <-s.stopping:
+			return
+		}
+	}
+	s.came.ready()
+}
+
 // Upgrade starts the program anew, from the file this one was started from,
 // and hands the ports over when it serves. It returns the new process. This
 // server then stops when its sessions have ended. On error nothing has changed.
