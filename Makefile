@@ -2,13 +2,13 @@
 GO     ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: torture man build test tools fast race clients lab check fuzz docs bench clean contract directory
+.PHONY: torture man build test tools fast race clients lab check fuzz docs bench clean contract directory database
 
 build: ## one static binary
 	$(GO) build -trimpath -o bin/portreeve ./cmd/portreeve
 
 # Everything CI runs. The fast suite comes first, so that most mistakes show within two minutes.
-test: tools check fast race clients contract directory
+test: tools check fast race clients contract directory database
 
 tools: ## real clients and servers, by apt-get when it may
 	@test/tools/install
@@ -39,6 +39,9 @@ contract: ## drive the API with a client that a public generator makes from its 
 
 directory: ## log-ins against a real directory
 	$(GO) test -count=1 -tags directory -run Directory ./internal/auth
+
+database: ## the store on a real PostgreSQL, which the tests start
+	$(GO) test -count=1 -tags postgres ./internal/store
 
 docs: ## generated reference pages
 	$(GO) test ./ftp ./internal/config -run 'Docs|Reference' -update

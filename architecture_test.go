@@ -56,6 +56,7 @@ var oneHome = map[string]string{
 	"github.com/pressly/goose/v3":     "internal/store",
 	"github.com/spf13/cobra":          "cmd/portreeve",
 	"github.com/go-crypt/crypt":       "internal/auth",
+	"github.com/jackc/pgx/v5":         "internal/store",
 	"github.com/go-ldap/ldap/v3":      "internal/auth",
 	"github.com/GehirnInc/crypt":      "internal/auth",
 }

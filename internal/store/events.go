@@ -200,7 +200,7 @@ func (db *DB) PruneEvents(ctx context.Context, before time.Time) (removed int64,
 		var n int64
 		err := db.update(ctx, "prune events", func(q tx) error {
 			var last Mark
-			err := q.QueryRowContext(ctx, `SELECT id, hash FROM (SELECT id, hash, time FROM events ORDER BY id LIMIT $2)
+			err := q.QueryRowContext(ctx, `SELECT id, hash FROM (SELECT id, hash, time FROM events ORDER BY id LIMIT $2) AS oldest
 				WHERE id < (SELECT coalesce(min(id), 9223372036854775807) FROM events WHERE time >= $1) ORDER BY id DESC LIMIT 1`,
 				micros(before), pruneStep).Scan(&last.ID, &last.Hash)
 			if errors.Is(err, sql.ErrNoRows) {

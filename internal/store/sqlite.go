@@ -30,14 +30,27 @@ type dialect struct {
 	driver    string // of database/sql
 	goose     goose.Dialect
 	dsn       func(path string, write, synced bool) string
-	recognise func(ctx context.Context, db *DB) error                // refuse what is not ours
-	version   func(ctx context.Context, pool *sql.DB) (int64, error) // of the schema, 0 when empty
-	check     func(ctx context.Context, db *DB) error                // for damage, everything
+	begin     string                                                       // first statement of a writing transaction
+	reading   *sql.TxOptions                                               // of a reading one
+	lock      func(ctx context.Context, db *DB) (unlock func(), err error) // while migrating
+	recognise func(ctx context.Context, db *DB) error                      // refuse what is not ours
+	version   func(ctx context.Context, pool *sql.DB) (int64, error)       // of the schema, 0 when empty
+	check     func(ctx context.Context, db *DB) error                      // for damage, everything
 	classify  func(err error) (k fault.Kind, explained error, ok bool)
 }
 
 var sqliteDialect = dialect{
 	name: "sqlite", driver: "sqlite", goose: goose.DialectSQLite3,
+	lock: func(ctx context.Context, db *DB) (func(), error) {
+		if db.path == memory {
+			return func() {}, nil
+		}
+		unlock, err := lockFile(ctx, db.path+".lock")
+		if err != nil {
+			return nil, fault.New(fault.Busy, "migrate database "+db.path, "", err)
+		}
+		return unlock, nil
+	},
 	dsn: sqliteDSN, recognise: sqliteRecognise, version: sqliteVersion,
 	check: func(ctx context.Context, db *DB) error {
 		return sqliteCheck(ctx, db, `PRAGMA integrity_check(10)`)

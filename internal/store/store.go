@@ -36,7 +36,8 @@ var migrations embed.FS
 // DB is an open store. All methods may be called concurrently. Never call one
 // from inside the function given to UpdateUser or UpdateGroup: there is one writer.
 type DB struct {
-	path       string
+	path       string // for messages
+	source     string // what was opened; a URL may hold a password
 	dialect    *dialect
 	synced     bool
 	write      *sql.DB // one connection; its transactions take the write lock at once
@@ -46,21 +47,24 @@ type DB struct {
 
 // Open opens the database at path, makes it (file mode 0600, missing
 // directories 0700) when it does not exist, and brings its schema up to date.
+// A path that begins with postgres:// is the URL of a PostgreSQL database.
 // ":memory:" is a private database that lives until Close. A database that is
 // damaged, of another program, or written by a newer Portreeve is refused with
 // fault.Unavailable and left as it is.
 func Open(ctx context.Context, path string, options ...Option) (*DB, error) {
-	d := &sqliteDialect
-	db := &DB{path: path, dialect: d}
+	db := &DB{path: path, source: path, dialect: &sqliteDialect}
+	if isPostgres(path) {
+		db.path, db.dialect = redacted(path), &postgresDialect
+	}
 	for _, o := range options {
 		o(db)
 	}
-	if path != memory {
+	if path != memory && !isPostgres(path) {
 		abs, err := filepath.Abs(path)
 		if err != nil {
 			return nil, fault.New(fault.Unavailable, "open database "+path, "", err)
 		}
-		db.path = abs
+		db.path, db.source = abs, abs
 		if err := prepareFile(abs); err != nil {
 			return nil, err
 		}
@@ -83,14 +87,14 @@ func Synced() Option { return func(db *DB) { db.synced = true } }
 
 func (db *DB) open(ctx context.Context) (err error) {
 	op := "open database " + db.path
-	if db.write, err = sql.Open(db.dialect.driver, db.dialect.dsn(db.path, true, db.synced)); err != nil {
+	if db.write, err = sql.Open(db.dialect.driver, db.dialect.dsn(db.source, true, db.synced)); err != nil {
 		return db.fail(op, err)
 	}
 	db.write.SetMaxOpenConns(1)
 	if db.path == memory {
 		db.read = db.write
 	} else {
-		if db.read, err = sql.Open(db.dialect.driver, db.dialect.dsn(db.path, false, false)); err != nil {
+		if db.read, err = sql.Open(db.dialect.driver, db.dialect.dsn(db.source, false, false)); err != nil {
 			return db.fail(op, err)
 		}
 		db.read.SetMaxOpenConns(readers)
@@ -131,15 +135,13 @@ func (db *DB) migrate(ctx context.Context) error {
 	if done, err := current(); err != nil || done {
 		return err
 	}
-	if db.path != memory {
-		unlock, err := lockFile(ctx, db.path+".lock")
-		if err != nil {
-			return fault.New(fault.Busy, op, "", err)
-		}
-		defer unlock()
-		if done, err := current(); err != nil || done {
-			return err
-		}
+	unlock, err := db.dialect.lock(ctx, db)
+	if err != nil {
+		return db.fail(op, err)
+	}
+	defer unlock()
+	if done, err := current(); err != nil || done {
+		return err
 	}
 	if _, err := p.Up(ctx); err != nil {
 		return db.fail(op, err)
@@ -180,19 +182,26 @@ type tx interface {
 
 // update runs f in one write transaction.
 func (db *DB) update(ctx context.Context, op string, f func(q tx) error) error {
-	return db.run(ctx, db.write, op, f)
+	return db.run(ctx, db.write, nil, op, func(q tx) error {
+		if db.dialect.begin != "" {
+			if _, err := q.ExecContext(ctx, db.dialect.begin); err != nil {
+				return err
+			}
+		}
+		return f(q)
+	})
 }
 
 // view runs f on one consistent state.
 func (db *DB) view(ctx context.Context, op string, f func(q tx) error) error {
 	if db.read == db.write { // preparing would wait for the one connection, which the transaction holds
-		return db.run(ctx, db.read, op, f)
+		return db.run(ctx, db.read, nil, op, f)
 	}
-	return db.run(ctx, db.read, op, func(q tx) error { return f(readTx{q.(*sql.Tx), db}) })
+	return db.run(ctx, db.read, db.dialect.reading, op, func(q tx) error { return f(readTx{q.(*sql.Tx), db}) })
 }
 
-func (db *DB) run(ctx context.Context, pool *sql.DB, op string, f func(q tx) error) error {
-	t, err := pool.BeginTx(ctx, nil)
+func (db *DB) run(ctx context.Context, pool *sql.DB, o *sql.TxOptions, op string, f func(q tx) error) error {
+	t, err := pool.BeginTx(ctx, o)
 	if err != nil {
 		return db.fail(op, err)
 	}

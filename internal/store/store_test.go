@@ -44,8 +44,18 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if stopServer != nil {
+		stopServer()
+	}
+	os.Exit(code)
 }
+
+// With the build tag postgres a test also runs on a real PostgreSQL server.
+var (
+	newServerDB func(t testing.TB) string // the URL of an empty database
+	stopServer  func()
+)
 
 const childWrites = 60
 
@@ -83,10 +93,13 @@ func open(t testing.TB, path string) *DB {
 	return db
 }
 
-// both runs a test on a file and in memory.
+// both runs a test on a file, in memory and, with the build tag, on PostgreSQL.
 func both(t *testing.T, f func(t *testing.T, db *DB)) {
 	t.Run("file", func(t *testing.T) { f(t, open(t, filepath.Join(t.TempDir(), FileName))) })
 	t.Run("memory", func(t *testing.T) { f(t, open(t, ":memory:")) })
+	if newServerDB != nil {
+		t.Run("postgres", func(t *testing.T) { f(t, open(t, newServerDB(t))) })
+	}
 }
 
 func wantKind(t *testing.T, what string, err error, k fault.Kind) {

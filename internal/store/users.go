@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/fault"
@@ -59,6 +60,9 @@ func (db *DB) UserByName(ctx context.Context, name string) (u account.User, err 
 }
 
 func (db *DB) userByName(ctx context.Context, q tx, name string) (account.User, error) {
+	if strings.ContainsRune(name, 0) || !utf8.ValidString(name) { // PostgreSQL would not take it as a parameter
+		return account.User{}, fault.New(fault.NotExist, "load user", "", fmt.Errorf("there is no user %q", name))
+	}
 	us, err := loadUsers(ctx, q, `name >= $1 AND name <= $2`, name, name, 1)
 	if err == nil && len(us) == 0 {
 		err = fault.New(fault.NotExist, "load user", "", fmt.Errorf("there is no user %q", name))

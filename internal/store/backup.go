@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/portreeve/portreeve/internal/fault"
+)
+
+// Backup writes a consistent copy of the whole database to a new file, while
+// others go on writing. The copy is complete by itself and of mode 0600: it
+// holds password hashes. fault.Exist when the file is there,
+// fault.Unsupported for a PostgreSQL database, which has its own tools.
+func (db *DB) Backup(ctx context.Context, to string) (err error) {
+	op := "back up to " + to
+	if db.dialect != &sqliteDialect || db.path == memory {
+		return fault.Text(fault.Unsupported, "this database is backed up with the tools of its server, such as pg_dump")
+	}
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fault.New(fault.KindOf(err), op, "", err)
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(to)
+		}
+	}()
+	if err := f.Close(); err != nil {
+		return fault.New(fault.Unavailable, op, "", err)
+	}
+	// VACUUM INTO takes an empty file, so that nobody can have put another one there.
+	if _, err := db.write.ExecContext(ctx, `VACUUM INTO $1`, to); err != nil {
+		return db.fail(op, err)
+	}
+	return nil
+}
+
+// Restore puts a backup in the place of the database at path; no server may
+// use it. The present one is kept beside it, under the name that is returned,
+// "" when there was none. A file that is damaged, of another program, or of a
+// newer Portreeve is refused with fault.Unavailable before anything is
+// touched; one of an older Portreeve is brought up to date.
+func Restore(ctx context.Context, from, path string) (kept string, err error) {
+	if st, err := os.Stat(from); err != nil || !st.Mode().IsRegular() {
+		return "", fault.New(fault.NotExist, "restore "+from, "", errors.Join(err, errors.New("it is no regular file")))
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", fault.New(fault.Unavailable, "restore "+from, "", err)
+	}
+	// Tried as a copy: opening brings a database up to date, and the backup is to stay as it is.
+	tmp := path + ".restore"
+	defer func() {
+		for _, end := range []string{"", "-wal", "-shm", ".lock"} {
+			os.Remove(tmp + end)
+		}
+	}()
+	if err := copyFile(from, tmp); err != nil {
+		return "", fault.New(fault.Unavailable, "restore "+from, "", err)
+	}
+	db, err := Open(ctx, tmp)
+	if err != nil {
+		return "", fmt.Errorf("%s is not restored: %w", from, err)
+	}
+	if err := errors.Join(db.Check(ctx), db.Close()); err != nil {
+		return "", fmt.Errorf("%s is not restored: %w", from, err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		kept = path + ".before-restore"
+		// Fold the log into the file first, so that the one file is all of it.
+		old, err := Open(ctx, path)
+		if err == nil {
+			err = old.Close()
+		}
+		if err == nil {
+			err = os.Rename(path, kept)
+		}
+		if err != nil {
+			return "", fault.New(fault.Unavailable, "keep the present database", "", err)
+		}
+		for _, end := range []string{"-wal", "-shm"} {
+			os.Remove(path + end)
+		}
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return kept, fault.New(fault.Unavailable, "restore "+from, "", err)
+	}
+	return kept, nil
+}
+
+func copyFile(from, to string) error {
+	r, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, r)
+	if err == nil {
+		err = w.Sync()
+	}
+	return errors.Join(err, w.Close(), adoptOwner(to))
+}
