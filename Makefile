@@ -20,11 +20,17 @@ check: ## form, vet, and a static build
 	$(GO) vet -tags lab ./test/netlab
 	$(GO) build -o /dev/null ./cmd/portreeve
 
+# Whole servers, and tests that watch the clock, run one package at a time.
+WHOLE = ./internal/server ./internal/sshd ./test/...
+UNITS = $$($(GO) list ./... | grep -v -e /internal/server$$ -e /internal/sshd$$ -e /test/)
+
 fast: ## unit, contract, transcript and script tests
-	$(GO) test ./...
+	$(GO) test $(UNITS)
+	$(GO) test -p 1 $(WHOLE)
 
 race: ## the same under the race detector, which needs cgo
-	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m ./...
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m $(UNITS)
+	CGO_ENABLED=1 $(GO) test -race -short -p 1 -timeout 20m $(WHOLE)
 
 clients: ## real clients against the real server
 	$(GO) test -count=1 -tags clients -timeout 30m ./test/clients
