@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/fault"
@@ -40,6 +41,7 @@ type rule struct {
 	rights account.Rights // all of them, or one of them if any
 	any    bool
 	writes bool // refused on a read-only mount
+	entry  bool // is about the name itself: a link of that name is not followed
 	names  bool // gives a new name: the strict path rules hold
 }
 
@@ -53,15 +55,15 @@ var rules = [opCount]rule{
 	opUpload:    {name: "upload", rights: account.Upload, writes: true, names: true},
 	opOverwrite: {name: "overwrite", rights: account.Overwrite, writes: true, names: true},
 	opAppend:    {name: "append", rights: account.Append, writes: true, names: true},
-	opDelete:    {name: "delete", rights: account.Delete, writes: true},
-	opRename:    {name: "rename", rights: account.Rename, writes: true},
-	opMkdir:     {name: "mkdir", rights: account.Mkdir, writes: true, names: true},
-	opRmdir:     {name: "rmdir", rights: account.Rmdir, writes: true},
+	opDelete:    {name: "delete", rights: account.Delete, writes: true, entry: true},
+	opRename:    {name: "rename", rights: account.Rename, writes: true, entry: true},
+	opMkdir:     {name: "mkdir", rights: account.Mkdir, writes: true, names: true, entry: true},
+	opRmdir:     {name: "rmdir", rights: account.Rmdir, writes: true, entry: true},
 	opChmod:     {name: "chmod", rights: account.Chmod, writes: true},
 	opTimes:     {name: "times", rights: account.Times, writes: true},
 	opTruncate:  {name: "truncate", rights: account.Overwrite, writes: true},
-	opLink:      {name: "link", rights: account.Link, writes: true, names: true},
-	opReadlink:  {name: "readlink", rights: account.List | account.Download, any: true},
+	opLink:      {name: "link", rights: account.Link, writes: true, names: true, entry: true},
+	opReadlink:  {name: "readlink", rights: account.List | account.Download, any: true, entry: true},
 	opSpace:     {name: "space", rights: anyRight, any: true},
 }
 
@@ -72,6 +74,7 @@ type place struct {
 	fs    vfs.FS // nil for a directory that only leads to a mount
 	rel   string // inside fs
 	mount int    // index in v.mounts.All(), -1 when fs is nil
+	real  string // where links on the way lead, "" for name itself; see follow
 }
 
 // authorize is the one gate: session alive, path clean, name not hidden or
@@ -111,18 +114,73 @@ func (s *Session) authorizeIn(v *view, o op, name string) (place, error) {
 		return place{}, fault.New(fault.NameRefused, r.name, name, errors.New(why))
 	}
 	p.fs, p.rel, p.mount = v.mounts.Resolve(name)
+	if err := s.follow(&p, o); err != nil {
+		return place{}, err
+	}
 	if err := p.may(o); err != nil {
 		return place{}, err
 	}
 	return p, nil
 }
 
+// follow finds the place that links on the way lead to, where rules treat
+// places differently: a rule holds for what lies below its path, by whatever
+// name it is reached. A link made when it pointed to a free place may point to
+// another since it was moved, or may have been laid by somebody with access to
+// the disk. The storage confines the user whatever this says.
+func (s *Session) follow(p *place, o op) error {
+	r, ok := p.fs.(vfs.Resolver)
+	if !ok || !p.v.ruled || p.v.mounts.Virtual(p.name) {
+		return nil
+	}
+	real, err := r.Resolve(s.ctx, p.rel, !rules[o].entry)
+	switch kind := fault.KindOf(err); {
+	case kind == fault.Denied, kind == fault.NotExist, kind == fault.WrongType:
+		return nil // leads nowhere: the storage refuses by itself, or shows the link
+	case err != nil:
+		return p.fail(rules[o].name, err)
+	case real == p.rel:
+		return nil
+	}
+	if mp := p.v.mount(p.mount).Path; mp != "/" {
+		real = strings.TrimSuffix(mp+real, "/")
+	}
+	p.real = real
+	switch verdict, why := p.v.policy.CheckName(real, true); {
+	case verdict == account.NameHidden:
+		return fault.New(fault.NotExist, rules[o].name, p.name, errors.New(why))
+	case verdict == account.NameDenied && o != opStat:
+		return fault.New(fault.NameRefused, rules[o].name, p.name, errors.New(why))
+	}
+	return nil
+}
+
+// rights are those that hold at the name and, if links lead elsewhere, there too.
+func (p *place) rights() account.Rights {
+	have := p.v.policy.At(p.name)
+	if p.real != "" {
+		have &= p.v.policy.At(p.real)
+	}
+	return have
+}
+
+// where is the name without links.
+func (p *place) where() string {
+	if p.real != "" {
+		return p.real
+	}
+	return p.name
+}
+
 // may checks right and mount for a further op at the same place.
 func (p *place) may(o op) error {
 	r := &rules[o]
-	have := p.v.policy.At(p.name)
+	have := p.rights()
 	if ok := have&r.rights == r.rights || r.any && have&r.rights != 0; !ok {
 		_, why := p.v.policy.Decide(p.name)
+		if p.real != "" && p.v.policy.At(p.name) != have {
+			_, why = p.v.policy.Decide(p.real)
+		}
 		return fault.New(fault.Denied, r.name, p.name, fmt.Errorf("no right to %s: %s", r.name, why))
 	}
 	switch {
@@ -137,8 +195,13 @@ func (p *place) may(o op) error {
 
 // file applies the patterns that are for files only.
 func (p *place) file(o op) error {
-	if v, why := p.v.policy.CheckName(p.name, false); v != account.NameAllowed {
-		return fault.New(fault.NameRefused, rules[o].name, p.name, errors.New(why))
+	for _, name := range []string{p.name, p.real} {
+		if name == "" {
+			continue
+		}
+		if v, why := p.v.policy.CheckName(name, false); v != account.NameAllowed {
+			return fault.New(fault.NameRefused, rules[o].name, p.name, errors.New(why))
+		}
 	}
 	return nil
 }

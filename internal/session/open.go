@@ -134,7 +134,7 @@ func (s *Session) create(ctx context.Context, name string, o vfs.CreateOptions, 
 // writable decides by what is there which right the upload needs.
 func (s *Session) writable(ctx context.Context, p *place, o *vfs.CreateOptions) error {
 	const every = account.Upload | account.Overwrite | account.Append
-	have := p.v.policy.At(p.name)
+	have := p.rights()
 	if have&every == every {
 		return nil // nothing to find out; the storage refuses a directory by itself
 	}
@@ -246,7 +246,7 @@ func (s *Session) openHandle(ctx context.Context, name string, flag int, perm fs
 // handleRights decides what an open for writing needs, and from where on it may write.
 func (f *File) handleRights(ctx context.Context, flag *int) error {
 	p := &f.place
-	have := p.v.policy.At(p.name)
+	have := p.rights()
 	i, err := p.fs.Stat(ctx, p.rel)
 	switch {
 	case err == nil && i.IsDir():

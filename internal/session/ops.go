@@ -44,7 +44,7 @@ func (s *Session) seen(p place, i vfs.Info, err error) (vfs.Info, error) {
 	if err != nil {
 		err = p.fail("stat", err)
 	}
-	if (err != nil || !i.IsDir()) && p.v.policy.At(p.name)&^blindRights == 0 {
+	if (err != nil || !i.IsDir()) && p.rights()&^blindRights == 0 {
 		// The same answer whether it exists or not.
 		return vfs.Info{}, fault.New(fault.Denied, "stat", p.name, errors.New("only uploads are allowed here"))
 	}
@@ -69,7 +69,7 @@ func (s *Session) List(ctx context.Context, name string) iter.Seq2[vfs.Info, err
 			s.mu.Unlock()
 			s.idle()
 		}()
-		base := strings.TrimSuffix(p.name, "/") + "/"
+		base, real := strings.TrimSuffix(p.name, "/")+"/", strings.TrimSuffix(p.real, "/")+"/"
 		hides := p.v.hides()
 		for i, err := range p.v.mounts.List(ctx, p.name) {
 			if err == nil {
@@ -79,7 +79,7 @@ func (s *Session) List(ctx context.Context, name string) iter.Seq2[vfs.Info, err
 				yield(vfs.Info{}, p.fail("list", err))
 				return
 			}
-			if hides && p.v.policy.Hidden(base+i.Name) {
+			if hides && (p.v.policy.Hidden(base+i.Name) || p.real != "" && p.v.policy.Hidden(real+i.Name)) {
 				continue
 			}
 			if !yield(i, nil) {
@@ -287,10 +287,10 @@ func (s *Session) link(ctx context.Context, target, name string, do func(p, t pl
 	switch {
 	case t.mount != p.mount:
 		return fault.New(fault.Denied, "link", p.name, errors.New("the target is in another mount"))
-	case v.rights(p.name)&^v.rights(t.name) != 0:
+	case (v.rights(p.name)|v.rights(p.where()))&^(v.rights(t.name)&v.rights(t.where())) != 0:
 		return fault.New(fault.Denied, "link", p.name, errors.New("the target grants less than the place of the link"))
-	case v.below(t.name) != "":
-		return fault.New(fault.Denied, "link", p.name, errors.New("a rule or mount applies inside the target, at "+v.below(t.name)))
+	case v.below(t.where()) != "":
+		return fault.New(fault.Denied, "link", p.name, errors.New("a rule or mount applies inside the target, at "+v.below(t.where())))
 	}
 	if err := errors.Join(p.file(opLink), t.file(opLink)); err != nil {
 		return fault.New(fault.NameRefused, "link", p.name, err)

@@ -66,20 +66,20 @@ func (s *Session) movable(ctx context.Context, src, dst *place, info vfs.Info, r
 		return err
 	}
 	refuse := func(text string) error { return fault.New(fault.Denied, "rename", src.name, errors.New(text)) }
-	if v.policy.At(dst.name)&account.Download != 0 && v.policy.At(src.name)&account.Download == 0 {
+	if dst.rights()&account.Download != 0 && src.rights()&account.Download == 0 {
 		return refuse("the file may not be read where it is, so it may not go where it could be")
 	}
 	if info.IsDir() {
 		if vfs.Under(src.name, dst.name) {
 			return fault.New(fault.Invalid, "rename", src.name, errors.New("a directory cannot go into itself"))
 		}
-		if b := v.below(src.name); b != "" {
+		if b := v.below(src.where()); b != "" {
 			return refuse("a rule or mount applies inside the directory, at " + b)
 		}
-		if b := v.below(dst.name); b != "" {
+		if b := v.below(dst.where()); b != "" {
 			return refuse("a rule or mount applies inside the target, at " + b)
 		}
-		if v.at(src.name) {
+		if v.at(src.where()) {
 			return refuse("a rule applies to exactly this directory")
 		}
 	} else if err := dst.file(opUpload); err != nil {
@@ -108,7 +108,7 @@ func (s *Session) movable(ctx context.Context, src, dst *place, info vfs.Info, r
 func (s *Session) renameIn(ctx context.Context, src, dst *place, info vfs.Info, replace bool) error {
 	// The target was seen not to exist, or the right to replace it was checked.
 	// Without that right nothing that appeared meanwhile may be replaced.
-	if have := dst.v.policy.At(dst.name); have&account.Overwrite == 0 || have&account.Delete == 0 {
+	if have := dst.rights(); have&account.Overwrite == 0 || have&account.Delete == 0 {
 		replace = false
 	}
 	do := func() error { return src.fs.Rename(ctx, src.rel, dst.rel, replace) }

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -283,6 +284,82 @@ func TestRenameIsNoWayAroundTheRules(t *testing.T) {
 	r.want(s.Rename(bg, "/moved/f", "/a/f", true), fault.None)        //
 	if r.get("/srv/ann", "/a/f") != "/c/f" || r.get("/srv/ann", "/keep/g") != "/keep/g" {
 		t.Error("wrong content")
+	}
+}
+
+// TestLinksAreNoWayAroundTheRules: rules hold for what a link leads to. A link
+// that pointed to a free place may point to another after it, or a directory
+// above it, was moved; and links may be there that nobody asked the rules about.
+func TestLinksAreNoWayAroundTheRules(t *testing.T) {
+	r := newRig(t, Config{}, testLimits)
+	r.user(account.User{Name: "ann", Rules: []account.Rule{
+		{Path: "/", Rights: account.All},
+		{Path: "/vault", Rights: 0},
+		{Path: "/log", Rights: account.ReadOnly, Hide: []string{"*.key"}},
+		{Path: "/w", Rights: account.All, Deny: []string{"*.exe"}},
+	}})
+	for _, n := range []string{"/a/b/f", "/a/vault/gold", "/a/c/d/f", "/vault/gold", "/vault/d/gold", "/log/f", "/log/my.key", "/w/x.exe", "/free/f"} {
+		r.put("/srv/ann", n, n)
+	}
+	s := r.login("ann")
+	defer s.g.Close(nil)
+	r.want(s.Symlink(bg, "/a/vault/gold", "/a/b/one"), fault.None) // "../vault/gold"
+	r.want(s.Symlink(bg, "/a/vault/gold", "/a/c/two"), fault.None)
+	r.want(s.Symlink(bg, "/a/vault", "/a/c/dir"), fault.None)
+	r.want(s.Rename(bg, "/a/b/one", "/free/one", false), fault.None) // alone
+	r.want(s.Rename(bg, "/a/c", "/moved", false), fault.None)        // with the directory around it
+	planted := r.store("/srv/ann").(vfs.Linker)
+	for name, target := range map[string]string{"/p-gold": "vault/gold", "/p-vault": "vault", "/p-log": "log", "/p-w": "w", "/p-exe": "w/x.exe", "/p-free": "free/f", "/p-p": "p-vault/gold"} {
+		if err := planted.Symlink(bg, target, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mode := fs.FileMode(0o600)
+	for _, n := range []string{"/free/one", "/moved/two", "/moved/dir/gold", "/p-gold", "/p-vault/gold", "/p-p", "/p-vault/d/gold"} {
+		if got, err := download(s, n); fault.KindOf(err) != fault.Denied {
+			t.Errorf("download of %s: %q, %v; want denied", n, got, err)
+		}
+		_, err := s.Stat(bg, n)
+		r.want(err, fault.Denied)
+		r.want(upload(s, n, "new", vfs.CreateOptions{}), fault.Denied)
+		r.want(s.SetAttr(bg, n, vfs.Attr{Mode: &mode}), fault.Denied)
+		_, err = s.Copy(bg, n, "/copy")
+		r.want(err, fault.Denied)
+		_, err = s.Copy(bg, "/free/f", n)
+		r.want(err, fault.Denied)
+		r.want(s.Symlink(bg, n, "/again"), fault.Denied)
+	}
+	r.want(s.Remove(bg, "/p-vault/gold"), fault.Denied)
+	r.want(s.Mkdir(bg, "/p-vault/new", 0), fault.Denied)
+	r.want(s.Rename(bg, "/p-vault/gold", "/gold", false), fault.Denied)
+	r.want(s.Rename(bg, "/p-vault/d", "/d", false), fault.Denied)
+	r.want(upload(s, "/p-log/f", "x", vfs.CreateOptions{}), fault.Denied)
+	r.want(upload(s, "/p-w/y.exe", "x", vfs.CreateOptions{}), fault.NameRefused)
+	_, err := download(s, "/p-exe")
+	r.want(err, fault.NameRefused)
+	for i, err := range s.List(bg, "/p-vault") {
+		if fault.KindOf(err) != fault.Denied {
+			t.Errorf("listing of a link to a closed directory: %v, %v", i.Name, err)
+		}
+	}
+	for i, err := range s.List(bg, "/p-log") {
+		if err != nil || i.Name == "my.key" {
+			t.Errorf("listing through a link: %q, %v", i.Name, err)
+		}
+	}
+	// What the rules allow goes on through links, and a link itself is the user's.
+	if got, err := download(s, "/p-free"); err != nil || got != "/free/f" {
+		t.Errorf("through a free link: %q, %v", got, err)
+	}
+	if got, err := download(s, "/p-log/f"); err != nil || got != "/log/f" {
+		t.Errorf("through a link to a readable place: %q, %v", got, err)
+	}
+	r.want(s.Remove(bg, "/p-gold"), fault.None)
+	r.want(s.Rename(bg, "/p-vault", "/p-other", false), fault.None)
+	for _, n := range []string{"/vault/gold", "/vault/d/gold", "/log/f"} {
+		if got := r.get("/srv/ann", n); got != n {
+			t.Errorf("%s holds %q", n, got)
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ type view struct {
 	policy *account.Policy
 	mounts *vfs.Mounts
 	sub    bool            // some rule or mount is not at the root
+	ruled  bool            // rules treat places differently
 	user   *limits.Scope   // nil without a quota
 	scopes []*limits.Scope // by index of mounts.All(); nil when no mount has a quota
 }
@@ -92,6 +93,7 @@ func (m *Manager) view(ctx context.Context, p *account.Policy) (*view, error) {
 	}
 	for _, r := range p.Rules {
 		v.sub = v.sub || r.Path != "/"
+		v.ruled = v.ruled || r.Path != "/" || len(r.Allow)+len(r.Deny)+len(r.Hide) > 0
 	}
 	return v, nil
 }

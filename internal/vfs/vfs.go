@@ -150,6 +150,14 @@ type Lstater interface {
 	Lstat(ctx context.Context, name string) (Info, error)
 }
 
+// Resolver is the ability to tell where a name leads through symbolic links.
+type Resolver interface {
+	// Resolve returns the clean name without links that name stands for; the
+	// last component is followed only if last is set. What does not exist yet
+	// is kept as it is. A link that leaves the FS, or a loop, is fault.Denied.
+	Resolve(ctx context.Context, name string, last bool) (string, error)
+}
+
 // HardLinker is the ability to make hard links.
 type HardLinker interface {
 	Link(ctx context.Context, from, to string) error

@@ -99,6 +99,31 @@ func about(err error, name string) error {
 // exist. It serves to find the right directory, never as a check: the result
 // goes through os.Root again.
 func (f *FS) real(op, name string) (string, error) {
+	done, err := f.follow(op, name)
+	if err != nil {
+		return "", err
+	}
+	if err := f.creatable(op, done); err != nil {
+		return "", fault.New(fault.KindOf(err), op, name, err)
+	}
+	return done, nil
+}
+
+// Resolve implements vfs.Resolver.
+func (f *FS) Resolve(ctx context.Context, name string, last bool) (string, error) {
+	if _, err := f.lookup(ctx, "resolve", name); err != nil {
+		return "", err
+	}
+	if last || name == "/" {
+		return f.follow("resolve", name)
+	}
+	parent, base := vfs.Split(name)
+	real, err := f.follow("resolve", parent)
+	return path.Join(real, base), about(err, name)
+}
+
+// follow is real for names that need not be creatable.
+func (f *FS) follow(op, name string) (string, error) {
 	rest := strings.Split(strings.TrimPrefix(name, "/"), "/")
 	done := "/"
 	for links := 0; len(rest) > 0; {
@@ -134,9 +159,6 @@ func (f *FS) real(op, name string) (string, error) {
 			return "", fault.New(fault.Denied, op, name, errEscapes)
 		}
 		rest = append(strings.Split(t, "/"), rest...)
-	}
-	if err := f.creatable(op, done); err != nil {
-		return "", fault.New(fault.KindOf(err), op, name, err)
 	}
 	return done, nil
 }

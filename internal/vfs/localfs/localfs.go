@@ -56,6 +56,7 @@ var (
 	_ vfs.Copier       = (*FS)(nil)
 	_ vfs.Spacer       = (*FS)(nil)
 	_ vfs.Lstater      = (*FS)(nil)
+	_ vfs.Resolver     = (*FS)(nil)
 	_ vfs.HardLinker   = (*FS)(nil)
 	_ vfs.Partials     = (*FS)(nil)
 	_ vfs.Sweeper      = (*FS)(nil)

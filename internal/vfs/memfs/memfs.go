@@ -289,6 +289,51 @@ func (f *FS) walk(op, name string, follow bool) (*node, error) {
 
 const maxLinks = 8 // as os.Root
 
+// Resolve implements vfs.Resolver.
+func (f *FS) Resolve(ctx context.Context, name string, last bool) (string, error) {
+	if err := check(ctx, "resolve", name, false); err != nil {
+		return "", err
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	todo, tail := strings.Split(strings.TrimPrefix(name, "/"), "/"), ""
+	if !last {
+		tail = todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+	}
+	n, done := f.root, "/" // n is nil where nothing is any more
+	for links := 0; len(todo) > 0; {
+		part := todo[0]
+		todo = todo[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			if done == "/" {
+				return "", fault.New(fault.Denied, "resolve", name, errEscapes)
+			}
+			done, _ = vfs.Split(done)
+			if n != nil {
+				n = n.up
+			}
+			continue
+		}
+		var k *node
+		if n != nil {
+			k = n.kids[part]
+		}
+		if k == nil || k.mode&fs.ModeSymlink == 0 {
+			n, done = k, path.Join(done, part)
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", fault.New(fault.Denied, "resolve", name, errLoop)
+		}
+		todo = append(strings.Split(k.target, "/"), todo...)
+	}
+	return path.Join(done, tail), nil
+}
+
 // resolve walks name. Where only the last component is missing it returns its
 // directory and its name as rest; a link may have led elsewhere.
 func (f *FS) resolve(op, name string, follow bool) (n, dir *node, rest string, err error) {

@@ -64,6 +64,7 @@ func Run(t *testing.T, open func(t *testing.T) vfs.FS) {
 		{"Links", testLinks},
 		{"LinkChains", testLinkChains},
 		{"LinkTargets", testLinkTargets},
+		{"Resolve", testResolve},
 		{"UploadThroughLink", testUploadThroughLink},
 		{"HardLinks", testHardLinks},
 		{"SetAttr", testSetAttr},
