@@ -104,7 +104,14 @@ func (f *FS) OpenFile(ctx context.Context, name string, flag int, perm fs.FileMo
 	// Between "it is not there" and "make it" somebody else may be quicker.
 	for try := 0; h == nil && try < 4; try++ {
 		if !excl {
-			h, _, err = f.openFile(ctx, "open", name, access)
+			var fi fs.FileInfo
+			h, fi, err = f.openFile(ctx, "open", name, access)
+			if err == nil && access != os.O_RDONLY {
+				if err = dropSpecial(h, fi); err != nil {
+					_ = h.Close()
+					return nil, f.fail("open", name, err)
+				}
+			}
 		}
 		if h == nil && create && fault.KindOf(err) == fault.NotExist {
 			h, err = f.makeFile(ctx, name, access, perm)

@@ -202,6 +202,9 @@ func (w *writer) openInPlace() error {
 		return fault.New(fault.Busy, "create", w.name, errBusy)
 	}
 	fi, err := w.fs.check("create", w.name, h)
+	if err == nil {
+		err = dropSpecial(h, fi)
+	}
 	if err != nil {
 		return err
 	}
@@ -209,6 +212,15 @@ func (w *writer) openInPlace() error {
 		w.begin = fi.Size()
 	}
 	return w.seek(fi.Size())
+}
+
+// dropSpecial takes setuid and setgid from a file that is about to be written.
+// The kernel does so, too, but not for root.
+func dropSpecial(h *os.File, fi fs.FileInfo) error {
+	if fi.Mode()&(fs.ModeSetuid|fs.ModeSetgid) == 0 {
+		return nil
+	}
+	return h.Chmod(fi.Mode().Perm())
 }
 
 // seek goes to where the upload starts; never with O_APPEND, which would keep
