@@ -133,6 +133,7 @@ func New(cfg *config.Config, opt Options) (_ *Server, err error) {
 	if err := os.MkdirAll(s.dataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the data directory: %w; make it and give it to the server's user, or name another data_dir", err)
 	}
+	s.warnOpenDir()
 	if s.came, err = takeHandover(); err != nil {
 		return nil, err
 	}
