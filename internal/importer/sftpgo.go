@@ -397,7 +397,7 @@ func (g *sftpgo) filters(line int, who string, f sftpgoFilters, q *account.Group
 		g.note(g.file, line, "start_directory of "+who, f.StartDirectory, Dropped, "sessions begin at /")
 	}
 	if f.TOTP.Enabled {
-		g.note(g.file, line, "totp_config of "+who, "", Dropped, "the secret is encrypted in the dump; set up a second factor anew")
+		g.note(g.file, line, "totp_config of "+who, "", Dropped, "the secret is encrypted in the dump; there is no second factor here")
 	}
 }
 
