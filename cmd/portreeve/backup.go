@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/portreeve/portreeve/internal/fault"
+	"github.com/portreeve/portreeve/internal/server"
 	"github.com/portreeve/portreeve/internal/store"
 )
 
@@ -27,7 +28,11 @@ certificates are not in it.`,
 			if err != nil {
 				return err
 			}
-			db, err := store.Open(cmd.Context(), filepath.Join(cfg.DataDir, store.FileName))
+			where, err := server.Database(cfg)
+			if err != nil {
+				return err
+			}
+			db, err := store.Open(cmd.Context(), where)
 			if err != nil {
 				return err
 			}
@@ -57,6 +62,9 @@ func (a *app) restoreCommand() *cobra.Command {
 			}
 			if running {
 				return errors.New("the server is running; stop it first with \"portreeve stop\"")
+			}
+			if cfg.Database != "" {
+				return errors.New("the accounts are in PostgreSQL; restore them with its own tools, such as pg_restore")
 			}
 			path := filepath.Join(cfg.DataDir, store.FileName)
 			fmt.Fprintf(a.err, "This puts %s in the place of %s, which is kept beside it.\n", plain(names[0]), plain(path))

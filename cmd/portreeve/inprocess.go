@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/portreeve/portreeve/internal/admin"
@@ -19,7 +18,10 @@ import (
 
 // inProcess runs f on the database itself, when no server is there to do it.
 func (a *app) inProcess(ctx context.Context, cfg *config.Config, f func(context.Context, accounts) error) (err error) {
-	path := filepath.Join(cfg.DataDir, store.FileName)
+	path, err := server.Database(cfg)
+	if err != nil {
+		return err
+	}
 	db, err := store.Open(ctx, path)
 	if err != nil && forbidden(path) {
 		return fmt.Errorf("this user may not use the data directory %s; run the command as the server's user or as root, for example with sudo", cfg.DataDir)

@@ -19,8 +19,9 @@ import (
 // QuickStart are complete, checked and must not be changed: a reload makes a
 // new one. A Config built by hand from Default needs Complete.
 type Config struct {
-	DataDir string   `toml:"data_dir" default:"/var/lib/portreeve" path:"dir" reload:"restart" doc:"Where the database, the generated certificate and the control socket are kept. A relative path starts at the directory of this file."`
-	Drain   Duration `toml:"drain" default:"10m" reload:"live" doc:"How long a stopping server lets running transfers finish. A second signal stops at once."`
+	DataDir  string   `toml:"data_dir" default:"/var/lib/portreeve" path:"dir" reload:"restart" doc:"Where the database, the generated certificate and the control socket are kept. A relative path starts at the directory of this file."`
+	Database string   `toml:"database_url_file" default:"" example:"\"/etc/portreeve/database-url\"" path:"file" reload:"restart" doc:"File whose first line is the URL of a PostgreSQL database, such as postgres://portreeve:secret@db.example.org/portreeve. Empty keeps accounts and trail in SQLite, in data_dir."`
+	Drain    Duration `toml:"drain" default:"10m" reload:"live" doc:"How long a stopping server lets running transfers finish. A second signal stops at once."`
 
 	Listen    []Listen  `toml:"listen" doc:"One entry for each socket that takes connections."`
 	FTP       FTP       `toml:"ftp" doc:"The FTP protocol, for every listener that speaks it."`

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +23,24 @@ import (
 // openStore opens the database of a data directory and migrates it.
 func openStore(ctx context.Context, dataDir string, how ...store.Option) (*store.DB, error) {
 	return store.Open(ctx, filepath.Join(dataDir, store.FileName), how...)
+}
+
+// Database returns where the accounts and the trail are: the file in the data
+// directory, or the URL in database_url_file. It may hold a password; store.DB's
+// Path is what to show.
+func Database(cfg *config.Config) (string, error) {
+	if cfg.Database == "" {
+		return filepath.Join(cfg.DataDir, store.FileName), nil
+	}
+	b, err := os.ReadFile(cfg.Database)
+	if err != nil {
+		return "", fmt.Errorf("database_url_file: %w", err)
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	if line = strings.TrimSpace(line); !strings.HasPrefix(line, "postgres://") && !strings.HasPrefix(line, "postgresql://") {
+		return "", fmt.Errorf("database_url_file: the first line of %s is not a URL like postgres://user:password@host/name", cfg.Database)
+	}
+	return line, nil
 }
 
 // newLimits makes the counters and puts kept bans in force.

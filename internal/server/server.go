@@ -187,7 +187,11 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	if cfg.Audit.Required {
 		how = append(how, store.Synced())
 	}
-	if s.db, err = openStore(bg, s.dataDir, how...); err != nil {
+	where, err := Database(cfg)
+	if err != nil {
+		return err
+	}
+	if s.db, err = store.Open(bg, where, how...); err != nil {
 		return err
 	}
 	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log, Required: cfg.Audit.Required, Observe: s.metrics.observe})
