@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/portreeve/portreeve/ftp"
@@ -210,7 +211,8 @@ func (c *Client) resolve(ctx context.Context) bool {
 	return true
 }
 
-// knock looks at the control ports of each address, all at once.
+// knock looks at the control ports of each address: the one that is asked for
+// alone, since something may count connections, and then the others at once.
 func (c *Client) knock(ctx context.Context) {
 	type job struct {
 		addr netip.Addr
@@ -228,15 +230,14 @@ func (c *Client) knock(ctx context.Context) {
 	}
 	c.say("looking at the control ports of %s", c.host)
 	doors := make([]Door, len(jobs))
-	done := make(chan int)
-	for i, j := range jobs {
-		go func() {
-			doors[i] = c.look(ctx, j.addr, j.port)
-			done <- i
-		}()
-	}
-	for range jobs {
-		<-done
+	for _, first := range []bool{true, false} {
+		var wg sync.WaitGroup
+		for i, j := range jobs {
+			if (j.port == c.port) == first {
+				wg.Go(func() { doors[i] = c.look(ctx, j.addr, j.port) })
+			}
+		}
+		wg.Wait()
 	}
 	c.rep.Doors = doors
 }

@@ -23,8 +23,17 @@ func (c *Client) judge() []Finding {
 		}
 		out = append(out, f)
 	}
+	limit, limited := c.judgeLimit()
 	for _, fam := range []string{"ipv4", "ipv6"} {
-		out = append(out, c.judgePassive(fam)...)
+		for _, f := range c.judgePassive(fam) {
+			if limited {
+				f.Because = append(f.Because, limit.Code)
+			}
+			out = append(out, f)
+		}
+	}
+	if limited {
+		out = append(out, limit)
 	}
 	out = append(out, c.judgeActive()...)
 	if c.idleErr != nil {
@@ -32,6 +41,17 @@ func (c *Client) judge() []Finding {
 		out = append(out, f)
 	}
 	return out
+}
+
+// judgeLimit finds control connections that are refused in the middle of the
+// examination, from a port that answered before: something counts us.
+func (c *Client) judgeLimit() (Finding, bool) {
+	for _, p := range c.all(func(p *Probe) bool { return p.Stage == AtConnect && p.Outcome != OK }) {
+		f := finding("CONN_LIMIT", Error, c.fill(), "the control port answered at first; after some connections from here it does not any more (%s)", p.Outcome)
+		f.Could = []string{"CONN_LIMIT", "SYN_LIMIT", "CLIENT_BANNED"}
+		return f, true
+	}
+	return Finding{}, false
 }
 
 // get returns the probe of a way and mode, nil when it was not tried.

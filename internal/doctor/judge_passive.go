@@ -204,11 +204,29 @@ func (c *Client) judgeIntermittent(s *passive) (Finding, bool) {
 	}
 	f := finding("RANGE_PARTIAL", Error, c.fillRange(), "some passive ports can be reached and others cannot")
 	f.Evidence = []string{"reached: " + portList(good), "not reached: " + portList(bad)}
-	if !disjoint(good, bad) {
+	switch {
+	case disjoint(good, bad) && !apart(good, bad):
+		f.Could = []string{"RANGE_PARTIAL", "SYN_LIMIT"} // too few tries to call it a pattern
+	case !disjoint(good, bad):
 		f.Cause = "the same passive ports can be reached at one time and not at another"
 		f.Could = []string{"SYN_LIMIT", "CONN_LIMIT", "RANGE_PARTIAL"}
 	}
 	return f, true
+}
+
+// apart reports that the ports that work and those that do not lie in two
+// blocks, as when a rule has another range than the server.
+func apart(good, bad map[uint16]bool) bool {
+	least := func(m map[uint16]bool) (lo, hi uint16) {
+		lo = 65535
+		for p := range m {
+			lo, hi = min(lo, p), max(hi, p)
+		}
+		return lo, hi
+	}
+	gl, gh := least(good)
+	bl, bh := least(bad)
+	return len(good) >= 3 && len(bad) >= 3 && (gh < bl || bh < gl)
 }
 
 func disjoint(a, b map[uint16]bool) bool {

@@ -89,6 +89,13 @@ func topologies() []topology {
 		{name: "lb-hides-client", serverNAT: true, config: announce(routerOuter) + "[[ftp.passive.rule]]\nnetworks = [\"0.0.0.0/0\"]\naddress = \"" + routerOuter + "\"\n",
 			rules: map[string]string{"sr": pre(forwardAll) + "add rule ip nat post ip daddr 192.168.88.10 masquerade\n"}, want: "..PP ..PP ..", could: "LB_HIDES_CLIENT", box: "balancer", curl: true},
 
+		{name: "conn-limit", rules: map[string]string{"sr": "table ip lim {\n set cl {\n type ipv4_addr\n flags dynamic\n }\n chain forward {\n type filter hook forward priority filter\n iifname wan2 tcp dport { 21, 990, 20000-20019 } ct state new add @cl { ip saddr ct count over 1 } reject with tcp reset\n }\n}\n"},
+			want: "?", could: "CONN_LIMIT", box: "server-router"},
+		{name: "client-banned", rules: map[string]string{"s": "table inet f {\n chain i {\n type filter hook input priority filter\n ip saddr 5.6.7.0/24 drop\n }\n}\n"}, want: "---- ---- --", could: "CLIENT_BANNED", box: "unknown"},
+		{name: "upstream-fw-out", rules: map[string]string{"sr": forward("oifname wan2 ct state new tcp sport { 20, 989 } drop")}, want: "..DD ..DD ..", could: "UPSTREAM_FW_OUT", box: "unknown", curl: true},
+		{name: "server-alg-external-set", serverNAT: true, config: announce(routerOuter), rules: map[string]string{"sr": helper + pre("ip daddr 5.6.2.2 tcp dport { 21, 990 } dnat to 192.168.88.10") + dropRest},
+			want: "T... TT.. TT", code: "SERVER_ALG_BLIND_TLS", box: "server-router"},
+
 		// control
 		{name: "21-not-forwarded", serverNAT: true, config: announce(routerOuter),
 			rules: map[string]string{"sr": pre("ip daddr 5.6.2.2 tcp dport { 990, 20000-20019 } dnat to 192.168.88.10") + dropRest}, want: "---- ---- ..", code: "CONTROL_NOT_FORWARDED", box: "server-router"},
