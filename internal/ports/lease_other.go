@@ -7,9 +7,10 @@ import (
 	"net"
 )
 
-// drain cannot look at the queue without waiting here, so it asks for a new
-// listener, which has an empty one.
-func drain(*net.TCPListener) (int, error) { return 0, errors.ErrUnsupported }
+// rest is impossible here, so listeners are closed instead of kept.
+func rest(*net.TCPListener) (int, error) { return 0, errors.ErrUnsupported }
+
+func resume(*net.TCPListener) error { return errors.ErrUnsupported }
 
 func shrinkBacklog(*net.TCPListener, int) {}
 

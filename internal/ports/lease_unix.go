@@ -10,37 +10,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// drain closes the connections that queued up while the listener was not
-// leased and says how many there were. It never waits: the descriptor is
-// non-blocking. A deadline in the past would not do, net would not try at all.
-func drain(ln *net.TCPListener) (int, error) {
-	rc, err := ln.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	var bad error
-	err = rc.Control(func(fd uintptr) {
-		for n < 1024 { // a flood must not hold the session
+// rest takes a listener out of service but keeps its port: newcomers are
+// refused until resume, as if it were closed. It says how many connections sat
+// in the queue, all of them strangers. Only Linux can do this; after an error
+// the listener must be closed.
+func rest(ln *net.TCPListener) (strangers int, err error) {
+	err = control(ln, func(fd int) error {
+		for strangers < 1024 { // a flood must not hold the session
 			syscall.ForkLock.RLock()
-			nfd, _, err := syscall.Accept(int(fd))
+			nfd, _, err := syscall.Accept(fd)
 			if err == nil {
 				syscall.Close(nfd)
 			}
 			syscall.ForkLock.RUnlock()
-			switch {
-			case err == nil:
-				n++
-			case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.ECONNABORTED):
-			case errors.Is(err, syscall.EAGAIN):
-				return
-			default:
-				bad = err
-				return
+			if err == nil {
+				strangers++
+			} else if !errors.Is(err, syscall.EINTR) && !errors.Is(err, syscall.ECONNABORTED) {
+				break // EAGAIN, or what shutdown will report, too
 			}
 		}
+		return unix.Shutdown(fd, unix.SHUT_RD)
 	})
-	return n, errors.Join(err, bad)
+	return strangers, err
+}
+
+// resume ends rest.
+func resume(ln *net.TCPListener) error {
+	return control(ln, func(fd int) error { return unix.Listen(fd, acceptBacklog) })
+}
+
+func control(ln *net.TCPListener, f func(fd int) error) error {
+	rc, err := ln.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var bad error
+	err = rc.Control(func(fd uintptr) { bad = f(int(fd)) })
+	return errors.Join(err, bad)
 }
 
 // waiting reports whether a connection is in the listener's queue.

@@ -57,7 +57,8 @@ type Options struct {
 // Pool leases passive ports from one range. Ports are picked at random among
 // those that have rested longest, so a port can neither be guessed nor be met
 // again soon; port 0 and ports outside the range are never bound. On a busy
-// server released listeners stay open for a moment and are leased again. All
+// server the sockets of released ports are kept for a moment, refusing
+// connections, and are leased again. All
 // methods may be called concurrently.
 type Pool struct {
 	opt     Options
@@ -328,9 +329,7 @@ func (p *Pool) await(ctx context.Context, g *group, w chan entry, deadline time.
 func (p *Pool) open(g *group, e entry, client netip.AddrPort) (*lease, error) {
 	if e.ln != nil {
 		p.stats.reused.Add(1)
-		if n, err := drain(e.ln); err == nil {
-			p.stats.strangers.Add(uint64(n))
-		} else { // the descriptor is of no use any more; a new one will do
+		if resume(e.ln) != nil { // the descriptor is of no use any more; a new one will do
 			e.ln.Close()
 			e.ln = nil
 		}
@@ -382,6 +381,14 @@ func (p *Pool) put(g *group, e entry) {
 
 func (p *Pool) putLocked(g *group, e entry) {
 	now := time.Now()
+	if e.ln != nil && (len(g.waiters) > 0 || p.busy(now)) { // likely to be kept or handed on
+		n, err := rest(e.ln)
+		p.stats.strangers.Add(uint64(n))
+		if err != nil {
+			e.ln.Close()
+			e.ln = nil
+		}
+	}
 	for len(g.waiters) > 0 && !p.closed.Load() { // first come, first served
 		w := g.waiters[0]
 		g.waiters = slices.Delete(g.waiters, 0, 1)

@@ -18,7 +18,7 @@ func TestSharedPortNeedsTwoPorts(t *testing.T) {
 		{"fallback to the range", "", "shared_fallback = \"range\"\n", []PortRange{{989, 990}, {50000, 50999}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			cfg, err := config.Parse("t.toml", []byte("data_dir = \"/tmp/x\"\n[[listen]]\nprotocol = \"ftps\"\naddress = \":990\"\n"+tc.extra+"\n[ftp.passive]\nports = \"50000-50999\"\nshared = \":989\"\n"+tc.more))
+			cfg, err := config.Parse("t.toml", []byte("data_dir = \""+t.TempDir()+"\"\n[[listen]]\nprotocol = \"ftps\"\naddress = \":990\"\n"+tc.extra+"\n[ftp.passive]\nports = \"50000-50999\"\nshared = \":989\"\n"+tc.more))
 			if err != nil {
 				t.Fatal(err)
 			}
