@@ -121,7 +121,7 @@ func (l *Limits) FlushQuota(ctx context.Context) error {
 }
 
 // markTime bounds the one write with which the use of a scope begins.
-const markTime = 5 * time.Second
+const markTime = 30 * time.Second
 
 // mark notes in the journal that the scope is about to change. A journal that
 // cannot be written costs a recount by hand after a crash, not the operation.

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -203,9 +205,22 @@ func (w *world) checkQuota(round int) {
 		files, octets := w.visible(i)
 		b, f, err := db.QuotaUsed(w.ctx(), user(i))
 		if err != nil || b != octets || f != int64(len(files)) {
+			log, _ := os.ReadFile(w.logs.Name())
+			w.t.Logf("recounts and refused marks in the log:\n%s", quotaLines(log))
 			w.t.Fatalf("after kill %d: the books of %s say %d octets in %d files, the disk has %d in %d (%v)", round, user(i), b, f, octets, len(files), err)
 		}
 	}
+}
+
+// quotaLines are the lines of the last starts that tell of quotas.
+func quotaLines(log []byte) string {
+	var out []string
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, "quota") {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out[max(0, len(out)-12):], "")
 }
 
 // checkTrail looks for an event of everything that was acknowledged.
