@@ -187,13 +187,24 @@ func (c *Conn) receive(verb, name, mark, done string, sink Sink) {
 			return ok(fail.Code, "%s", fail.Message)
 		}
 		err := t.receiveSink(d, sink)
+		if err == nil && d.tls == nil && gone(c.raw) {
+			// A client that dies ends both connections at once, control first as
+			// it was opened first: this end of the data is not that of the file.
+			err = errControlGone
+		}
 		if d.tls != nil && err == nil {
 			d.tls.CloseWrite() // clients wait for it before they read the reply
 		}
 		if ferr := d.finishTLS(); err == nil && ferr != nil {
 			t.c.srv.Logger.Debug("client closed before our close_notify", "session", t.c.id, "err", ferr)
 		}
-		d.raw.Close()
+		var se *sourceError
+		if t.refused = errors.As(err, &se); !t.refused {
+			d.raw.Close()
+		}
+		if err == nil && d.tls == nil {
+			err = t.confirm()
+		}
 		if err == nil {
 			if cerr := sink.Commit(t.ctx); cerr != nil {
 				err = &sourceError{cerr}
@@ -205,6 +216,8 @@ func (c *Conn) receive(verb, name, mark, done string, sink Sink) {
 		return t.outcome(err, done)
 	})
 }
+
+var errControlGone = errors.New("ftp: the control connection ended before the upload did")
 
 func (t *transfer) receiveSink(d *dataConn, sink Sink) error {
 	if f, m, tc := t.kernelFile(d, sink); f != nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Reply is one final or preliminary reply. A zero Code means that the handler
@@ -73,6 +74,10 @@ func refusal(err error, what string) Reply {
 		return ok(550, "%s: permission denied.", what)
 	case errors.Is(err, errors.ErrUnsupported):
 		return ok(502, "%s: this storage cannot do that.", what)
+	case errors.Is(err, syscall.ENOSPC):
+		return ok(452, "%s: the server's disk is full; nothing more can be stored until the administrator makes room.", what)
+	case errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return ok(552, "%s: more than may be stored here.", what)
 	}
 	return ok(451, "%s: the server failed to carry this out; try again later.", what)
 }

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -36,6 +37,8 @@ type transfer struct {
 	mu   sync.Mutex
 	conn net.Conn
 	why  error // of a cut
+
+	refused bool // storage refused an upload; linger reads what still comes
 }
 
 // newTransfer takes over what was agreed on for the data connection.
@@ -107,6 +110,11 @@ func (t *transfer) cut(why error) {
 		t.why = why
 	}
 	if t.conn != nil {
+		if lc, is := t.conn.(interface{ SetLinger(sec int) error }); is && !errors.Is(why, errAbort) {
+			// Without TLS a FIN would look like the end of the file, and what
+			// the kernel still holds would go on to a client that was sent away.
+			lc.SetLinger(0)
+		}
 		t.conn.Close()
 	}
 	t.mu.Unlock()
@@ -189,6 +197,10 @@ func (t *transfer) linger() {
 		return
 	}
 	defer nc.Close()
+	if t.refused && !t.wasCut() {
+		swallow(nc)
+		return
+	}
 	if !t.protP || t.upload || t.wasCut() {
 		return
 	}
@@ -199,6 +211,41 @@ func (t *transfer) linger() {
 			return
 		}
 	}
+}
+
+// swallow reads what a client sends of an upload that was refused in the
+// middle. Clients that look at the reply only after they have sent everything
+// (curl) would meet a reset otherwise and never read why.
+func swallow(nc net.Conn) {
+	const most, longest = 256 << 20, 5 * time.Second
+	nc.SetReadDeadline(time.Now().Add(longest))
+	buf := blocks.Get().(*[]byte)
+	defer blocks.Put(buf)
+	for n := 0; n < most; {
+		k, err := nc.Read(*buf)
+		if err != nil {
+			return
+		}
+		n += k
+	}
+}
+
+// confirm waits a moment before a plain upload counts as complete. When a
+// client dies, the kernel ends its data and its control connection at the same
+// time, and nothing in the data tells that from a file's end. The moment is a
+// fiftieth of what the upload took, so that it costs fast uploads nothing.
+func (t *transfer) confirm() error {
+	wait := min(time.Since(t.started)/50, 10*time.Millisecond)
+	if wait < time.Millisecond {
+		return t.cause()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-t.ctx.Done():
+	case <-timer.C:
+	}
+	return t.cause()
 }
 
 func (t *transfer) wasCut() bool {
@@ -287,9 +334,16 @@ func (t *transfer) sendFile(f *os.File, m Meter, tc *net.TCPConn, limit int64) e
 
 // receiveFile has the kernel move the connection's bytes into f (splice).
 func (t *transfer) receiveFile(f *os.File, m Meter, tc *net.TCPConn) error {
-	return t.kernelMove(m, -1, func(n int64) (int64, error) {
+	err := t.kernelMove(m, -1, func(n int64) (int64, error) {
 		return f.ReadFrom(&io.LimitedReader{R: tc, N: n})
 	}, tc)
+	// One call reads and writes, and its error names neither side.
+	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO, syscall.EROFS} {
+		if errors.Is(err, e) {
+			return &sourceError{err}
+		}
+	}
+	return err
 }
 
 // kernelMove asks for grants and lets move use them up until the source ends.
