@@ -53,6 +53,7 @@ type Server struct {
 	t     *testing.T
 	ports map[string]int
 	hosts map[string]string
+	first int // of the passive ports
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the process has ended
 }
@@ -118,6 +119,18 @@ func start(t *testing.T, c Config) (*Server, error) {
 	return s, s.ready()
 }
 
+const passivePorts = 300
+
+// owns says whether a port is one of the server's.
+func (s *Server) owns(port int) bool {
+	for _, p := range s.ports {
+		if p == port {
+			return true
+		}
+	}
+	return port >= s.first && port < s.first+passivePorts
+}
+
 // config writes the configuration with a free port for each listener.
 func (s *Server) config(c Config) string {
 	var b strings.Builder
@@ -136,9 +149,8 @@ func (s *Server) config(c Config) string {
 		s.hosts[l.Name] = host
 		fmt.Fprintf(&b, "[[listen]]\nname = %q\nprotocol = %q\naddress = \"%s:%d\"\n%s\n", l.Name, l.Protocol, host, port, l.Keys)
 	}
-	const passive = 300
-	first := freeBlock(passive)
-	fmt.Fprintf(&b, "[ftp.passive]\nports = \"%d-%d\"\n[log]\nlevel = \"debug\"\n", first, first+passive-1)
+	s.first = freeBlock(passivePorts)
+	fmt.Fprintf(&b, "[ftp.passive]\nports = \"%d-%d\"\n[log]\nlevel = \"debug\"\n", s.first, s.first+passivePorts-1)
 	if !strings.Contains(c.Extra, "[limits]") {
 		b.WriteString("[limits]\nper_address = 0\nnever_ban = [\"127.0.0.0/8\", \"::1/128\"]\n")
 	}
