@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -164,4 +166,41 @@ func TestLoginAgainMuchLater(t *testing.T) {
 			s.Close()
 		})
 	}
+}
+
+// TestDyingClientStoresNothing: when a client is killed, the kernel closes its
+// control and its data connection; in the clear the end of the data then looks
+// like the end of the file.
+func TestDyingClientStoresNothing(t *testing.T) {
+	b := newMemBackend()
+	s, addr := startEngine(t, Config{Backend: b, Passive: testPorts})
+	for i := range 100 {
+		name := "/dying" + strconv.Itoa(i)
+		c := dialRaw(t, addr)
+		c.expect(220)
+		c.do(331, "USER ann")
+		c.do(230, "PASS secret")
+		c.do(200, "TYPE I")
+		epsv := c.do(229, "EPSV")
+		var port int
+		if _, err := fmt.Sscanf(epsv[strings.Index(epsv, "(|||"):], "(|||%d|)", &port); err != nil {
+			t.Fatal(epsv)
+		}
+		d, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.do(150, "STOR %s", name)
+		d.Write(make([]byte, 100<<10))
+		c.Close()
+		d.Close()
+		defer func() {
+			if _, there := b.Content(name); there {
+				t.Errorf("%s was stored", name)
+			}
+		}()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	s.Shutdown(ctx)
 }
