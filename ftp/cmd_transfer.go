@@ -188,8 +188,9 @@ func (c *Conn) receive(verb, name, mark, done string, sink Sink) {
 		}
 		err := t.receiveSink(d, sink)
 		if err == nil && d.tls == nil && gone(c.raw) {
-			// A client that dies ends both connections at once, control first as
-			// it was opened first: this end of the data is not that of the file.
+			// This end of the data is not that of the file. It catches clients
+			// whose control connection went first; for those that are killed
+			// the kernel may end the data a moment earlier: see confirm.
 			err = errControlGone
 		}
 		if d.tls != nil && err == nil {
