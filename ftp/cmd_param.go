@@ -229,6 +229,11 @@ func (c *Conn) cmdEPRT(arg string) Reply {
 }
 
 func (c *Conn) setActive(verb string, ap netip.AddrPort) Reply {
+	if peer := c.remote.Addr().Unmap(); peer.Is6() && ap.Addr() == netip.IPv6Unspecified() {
+		// lftp names the address it listens on, which is "any"; the only one
+		// that it may mean is the one it comes from.
+		ap = netip.AddrPortFrom(peer, ap.Port())
+	}
 	if r, fine := c.mayDial(ap); !fine {
 		c.misdirected(verb, ap)
 		return r

@@ -673,3 +673,37 @@ func wander(addr string, rnd *mrand.Rand) {
 		read()
 	}
 }
+
+// lftp sends EPRT with the address that its socket listens on, "::".
+func TestEPRTToAnyAddressMeansTheClient(t *testing.T) {
+	b := newMemBackend()
+	b.File("/f", "hello")
+	srv, _ := startEngine(t, Config{Backend: b})
+	ln, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go srv.Serve(ln)
+	c := dialRaw(t, ln.Addr().String()).login()
+	data, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Close()
+	c.do(200, "EPRT |2|::|%d|", data.Addr().(*net.TCPAddr).Port)
+	c.say("RETR f")
+	d, err := data.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if from := d.RemoteAddr().(*net.TCPAddr).IP; !from.Equal(net.IPv6loopback) {
+		t.Errorf("the connection came from %v", from)
+	}
+	c.expect(150)
+	if got, err := io.ReadAll(d); string(got) != "hello" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	c.expect(226)
+	c.do(504, "EPRT |2|2001:db8::1|%d|", data.Addr().(*net.TCPAddr).Port)
+}
