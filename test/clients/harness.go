@@ -473,8 +473,24 @@ func (l *Log) Tail(n int) string {
 	return strings.Join(l.lines[max(0, len(l.lines)-n):], "\n")
 }
 
+// settle waits until no line has come for a moment: the server writes its log
+// on its own time, after the client has its answer.
+func (l *Log) settle() {
+	before := -1
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(150 * time.Millisecond) {
+		l.mu.Lock()
+		n := len(l.lines)
+		l.mu.Unlock()
+		if n == before {
+			return
+		}
+		before = n
+	}
+}
+
 // Dialog returns the control dialogs of a user, for a failed test.
 func (l *Log) Dialog(user string) string {
+	l.settle()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	conns := map[string]bool{}
