@@ -4,7 +4,6 @@ package clients
 
 import (
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -64,10 +63,12 @@ func (m treeMode) upload() treeMode {
 var tlsKeys = map[string]string{"plain": `tls = "off"`, "explicit": `tls = "required"`, "implicit": ""}
 
 // TestTree moves the sources of the Go toolchain up with lftp and down with
-// curl or ftplib, in every mode, and compares each byte. The server's own log
-// of the commands proves that the mode was the one that is meant.
+// ftplib, in every mode, and compares each byte. The server's own log of the
+// commands proves that the mode was the one that is meant. (curl 7.88 sleeps a
+// second before many of its parallel transfers and has no TLS on active data
+// connections; TestClients has it in every mode, with fewer files.)
 func TestTree(t *testing.T) {
-	for _, tool := range []string{"lftp", "curl", "python3"} {
+	for _, tool := range []string{"lftp", "python3"} {
 		Tool(t, tool, tool)
 	}
 	src := filepath.Join(runtime.GOROOT(), "src")
@@ -145,12 +146,7 @@ func treeDown(t *testing.T, s *Server, u User, m treeMode, want Tree) {
 	}
 	before := s.Log.Count(m.name(), m.data)
 	begin := time.Now()
-	if m.tls == "plain" || m.passive() {
-		curlDown(t, s, u, m, want, dir, local)
-	} else {
-		// curl 7.88, that of Debian 12, never starts TLS on an active data connection.
-		ftplibDown(t, s, u, m, want, dir, local)
-	}
+	ftplibDown(t, s, u, m, want, dir, local)
 	took := time.Since(begin)
 	got := ReadTree(t, local)
 	for p, sum := range want {
@@ -196,34 +192,6 @@ func onOff(b bool) string {
 		return "on"
 	}
 	return "off"
-}
-
-// curlDown uses one curl with several control connections.
-func curlDown(t *testing.T, s *Server, u User, m treeMode, want Tree, dir, local string) {
-	t.Helper()
-	var list strings.Builder
-	for _, p := range want.Files() {
-		escaped := (&url.URL{Path: m.remote() + "/" + p}).EscapedPath()
-		fmt.Fprintf(&list, "url = \"%s://%s%s\"\noutput = \"%s\"\n", m.scheme(), s.Addr(m.name()), escaped, filepath.Join(local, p))
-	}
-	file := filepath.Join(dir, "urls")
-	if err := os.WriteFile(file, []byte(list.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"curl", "--no-progress-meter", "--globoff", "--create-dirs", "--ftp-method", "nocwd", "--parallel", "--parallel-max", "6",
-		"--user", u.Name + ":" + u.Password, "--cacert", s.caFile(), "--config", file}
-	switch m.data {
-	case "PASV":
-		args = append(args, "--disable-epsv")
-	case "PORT":
-		args = append(args, "--ftp-port", "-", "--disable-eprt")
-	case "EPRT":
-		args = append(args, "--ftp-port", "-")
-	}
-	if m.tls == "explicit" {
-		args = append(args, "--ssl-reqd")
-	}
-	Cmd{Args: args, Dir: dir, Timeout: treePatience}.Must(t)
 }
 
 // ftplibDown uses two processes, as one cannot keep its control connections
