@@ -66,6 +66,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 		done; \
 	done
 
+bench: ## the benchmark page, with the peers; as root, on a quiet machine, for hours
+	@ROUNDS="$(ROUNDS)" BENCH="$(BENCH)" test/bench/run
+
 torture: ## kill -9, upgrades and floods under load; writes docs/torture.md
 	$(GO) test -count=1 -tags torture -timeout 60m -v ./test/torture -report $(CURDIR)/docs/torture.md
 

@@ -2,6 +2,8 @@
 
 package torture
 
+import "time"
+
 // What issue and documentation promise.
 const (
 	kills         = 200
@@ -9,4 +11,6 @@ const (
 	busy          = 200
 	floodLimit    = 4096
 	floodAttempts = 12000
+
+	sustained = 3 * time.Minute
 )

@@ -98,10 +98,16 @@ type world struct {
 
 func newWorld(t *testing.T, users int, more string) *world {
 	t.Helper()
+	return newWorldPorts(t, users, 1000, more)
+}
+
+// newWorldPorts has so many passive ports.
+func newWorldPorts(t *testing.T, users, ports int, more string) *world {
+	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), users: users, port: freePort(t)}
 	first := 21000 + 500*rand.IntN(10)
 	toml := fmt.Sprintf("data_dir = %q\ndrain = \"60s\"\n%s\n[log]\nlevel = \"info\"\n[ftp.passive]\nports = \"%d-%d\"\n[[listen]]\nprotocol = \"ftp\"\naddress = \"127.0.0.1:%d\"\ntls = \"offered\"\n",
-		filepath.Join(w.dir, "data"), more, first, first+999, w.port)
+		filepath.Join(w.dir, "data"), more, first, first+ports-1, w.port)
 	if err := os.WriteFile(w.config(), []byte(toml), 0o600); err != nil {
 		t.Fatal(err)
 	}

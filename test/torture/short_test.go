@@ -2,6 +2,8 @@
 
 package torture
 
+import "time"
+
 // The short form, for every run of the tests.
 const (
 	kills         = 10
@@ -9,4 +11,6 @@ const (
 	busy          = 12
 	floodLimit    = 256
 	floodAttempts = 700
+
+	sustained = 6 * time.Second
 )
