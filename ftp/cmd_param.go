@@ -295,7 +295,7 @@ func (c *Conn) cmdEPSV(arg string) Reply {
 	if l == nil {
 		return r
 	}
-	return ok(229, "Entering Extended Passive Mode (|||%d|).", l.Addr().Port())
+	return ok(229, "Entering Extended Passive Mode (|||%d|).", c.data.announced.Port())
 }
 
 // announced is the address for 227: the lease's own, the configured one, or
@@ -311,7 +311,7 @@ func (c *Conn) announced(l Lease) netip.AddrPort {
 			a = c.local.Addr()
 		}
 	}
-	c.data.announced = netip.AddrPortFrom(a, l.Addr().Port())
+	c.data.announced = netip.AddrPortFrom(a, c.data.announced.Port())
 	return c.data.announced
 }
 
@@ -337,7 +337,11 @@ func (c *Conn) lease(verb string) (Lease, Reply) {
 		return nil, refusalOr(err, ok(425, "No passive port could be opened; the administrator finds the reason in the log."))
 	}
 	c.data.passive(verb, l)
-	c.data.announced = netip.AddrPortFrom(c.local.Addr(), l.Addr().Port())
+	port := l.Addr().Port()
+	if c.srv.PassivePort != nil {
+		port = c.srv.PassivePort(c, port)
+	}
+	c.data.announced = netip.AddrPortFrom(c.local.Addr(), port)
 	return l, Reply{}
 }
 

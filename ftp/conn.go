@@ -106,6 +106,10 @@ func (c *Conn) RemoteAddr() netip.AddrPort { return c.remote }
 // LocalAddr is the address the client reached.
 func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
 
+// NetConn is the connection as it was accepted, for what its addresses and type
+// tell; reading from it or writing to it breaks the session.
+func (c *Conn) NetConn() net.Conn { return c.raw }
+
 // Context is canceled when the connection ends; its cause says why.
 func (c *Conn) Context() context.Context { return c.ctx }
 

@@ -38,6 +38,9 @@ type Config struct {
 	Passive        PassivePorts             // nil: PASV and EPSV are refused
 	Shared         *SharedPort              // one port for protected data connections; nil: they use Passive, too
 	PassiveAddress func(c *Conn) netip.Addr // address for 227; nil or zero: the one the client reached
+	// PassivePort gives the port to announce, in 227 and 229, for the one that
+	// was leased, where a router maps it to another; nil: the leased one.
+	PassivePort func(c *Conn, port uint16) uint16
 	RawASCII       bool                     // TYPE A is accepted but moves bytes as they are
 	NoActive       bool                     // refuse PORT and EPRT
 	ActivePort     int                      // source port of active data connections, 0: any

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 
@@ -12,7 +11,7 @@ import (
 	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/doctor"
 	"github.com/portreeve/portreeve/internal/nat"
-	"github.com/portreeve/portreeve/internal/ports"
+	"github.com/portreeve/portreeve/internal/server"
 )
 
 func (a *app) explainCommand() *cobra.Command {
@@ -54,7 +53,7 @@ type pasvAnswer struct {
 }
 
 func (a *app) explainPASV() *cobra.Command {
-	var from, reached string
+	var from, reached, host string
 	var asJSON bool
 	c := &cobra.Command{Use: "pasv --from ADDRESS", Short: "Say which address PASV announces to a client, and why", Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -72,26 +71,23 @@ func (a *app) explainPASV() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.showPASV(cmd.Context(), cfg, client, at, asJSON)
+			return a.showPASV(cmd.Context(), cfg, client, at, host, asJSON)
 		}}
 	c.Flags().StringVar(&from, "from", "", "`ADDRESS` of the client as the server sees it")
 	c.Flags().StringVar(&reached, "reached", "", "`ADDRESS` of the server the client connected to, as its socket has it (default: the one used towards the client)")
+	c.Flags().StringVar(&host, "host", "", "`NAME` by which the client calls the server (HOST or TLS server name)")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-func (a *app) showPASV(ctx context.Context, cfg *config.Config, client, at netip.Addr, asJSON bool) error {
-	look := func(ctx context.Context, name string) ([]netip.Addr, error) {
-		return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
-	}
-	host, routes := ports.Host().Facts(), doctor.ReadRoutes()
+func (a *app) showPASV(ctx context.Context, cfg *config.Config, client, at netip.Addr, name string, asJSON bool) error {
 	var all []pasvAnswer
 	for i := range cfg.Listen {
 		l := &cfg.Listen[i]
 		if l.Protocol == config.ProtocolSFTP {
 			continue
 		}
-		all = append(all, pasvAnswer{l.Name, doctor.ExplainPASV(ctx, cfg, host, l, client, at, routes.Gateways, look)})
+		all = append(all, pasvAnswer{l.Name, server.ExplainPASV(ctx, cfg, l, client, at, name)})
 	}
 	warned := false
 	for i := range all {

@@ -425,6 +425,20 @@ func (k *checker) ftp() {
 			k.fail(key+".address", "missing; write the address that these clients should connect to")
 		}
 		k.passiveAddress(key+".address", r.Address)
+		k.external(key+".external_ports", r.External)
+	}
+	k.external("ftp.passive.external_ports", k.c.FTP.Passive.ExternalPorts)
+	if s := k.c.NAT.STUN; s != "" {
+		if host, port, err := net.SplitHostPort(s); err != nil || host == "" || port == "" {
+			k.fail("nat.stun", "%q is not host:port, such as stun.example.org:3478", s)
+		}
+	}
+}
+
+// external checks the outside numbers of the passive range.
+func (k *checker) external(key string, r *PortRange) {
+	if in := k.c.FTP.Passive.Ports; r != nil && r.Len() != in.Len() {
+		k.fail(key, "%s has %d ports and ftp.passive.ports (%s) has %d; a router forwards them one to one, so write as many", r, r.Len(), in, in.Len())
 	}
 }
 

@@ -25,6 +25,7 @@ type Config struct {
 
 	Listen    []Listen  `toml:"listen" doc:"One entry for each socket that takes connections."`
 	FTP       FTP       `toml:"ftp" doc:"The FTP protocol, for every listener that speaks it."`
+	NAT       NAT       `toml:"nat" doc:"Finding the public address and opening the router. What is found is announced to clients from outside only while ftp.passive.address is empty; clients in this machine's own networks are told the address they reached."`
 	SFTP      SFTP      `toml:"sftp" doc:"SFTP and SCP, for every listener that speaks them."`
 	TLS       TLS       `toml:"tls" doc:"Certificates. Without any, a self-signed one is made and kept in data_dir/tls."`
 	Limits    Limits    `toml:"limits" doc:"Ceilings for the whole server. Limits of one account belong to the account."`
@@ -85,13 +86,24 @@ type Passive struct {
 	Shared         string         `toml:"shared" default:"" example:"\":989\"" reload:"restart" doc:"One address and port for the protected data connections of all sessions, such as :989. The client's TLS session tells whose connection it is, so this port takes the place of the whole range for FTPS; clear sessions keep the range. Empty: every transfer uses the range."`
 	SharedFallback SharedFallback `toml:"shared_fallback" default:"address" reload:"restart" doc:"What becomes of a client that does not resume its TLS session on the shared port. address: it is known by its address when no other session from there waits; range: it gets a port of the range; refuse: it is refused with the reason. Listeners with data_session = require always refuse."`
 	Resolve        Duration       `toml:"resolve" default:"5m" min:"1s" reload:"live" doc:"How long a resolved host name in address is used before it is looked up again."`
+	ExternalPorts  *PortRange     `toml:"external_ports" example:"\"60000-60999\"" reload:"live" derived:"ports" doc:"The numbers of ports outside, where the router forwards them from others: as many, in the same order. Clients from outside are told these."`
+	SharedExternal int            `toml:"shared_external" default:"0" min:"0" max:"65535" reload:"live" doc:"The number of the shared port outside, where the router forwards it from another; 0 is the same."`
 	Rules          []PassiveRule  `toml:"rule" doc:"Other addresses for clients of certain networks, such as the inside of a NAT. The first rule that matches counts."`
 }
 
 // PassiveRule is one [[ftp.passive.rule]].
 type PassiveRule struct {
-	Networks []Prefix `toml:"networks" example:"[\"10.0.0.0/8\"]" reload:"live" required:"true" doc:"Networks of the clients."`
-	Address  string   `toml:"address" example:"\"10.0.0.5\"" reload:"live" required:"true" doc:"Address announced to them: an IP address or a host name."`
+	Networks []Prefix   `toml:"networks" example:"[\"10.0.0.0/8\"]" reload:"live" required:"true" doc:"Networks of the clients."`
+	Address  string     `toml:"address" example:"\"10.0.0.5\"" reload:"live" required:"true" doc:"Address announced to them: an IP address or a host name."`
+	External *PortRange `toml:"external_ports" example:"\"60000-60999\"" reload:"live" derived:"ftp.passive.ports" doc:"The numbers of the passive ports at that address, where they are others."`
+}
+
+// NAT is [nat].
+type NAT struct {
+	Router bool     `toml:"router" default:"false" reload:"restart" doc:"Whether the router in front is asked to forward the ports of this server for as long as it runs, by PCP, NAT-PMP or UPnP, and for its outer address. For home routers: at most 128 ports."`
+	Cloud  bool     `toml:"cloud" default:"false" reload:"restart" doc:"Whether the metadata service of the cloud (EC2, GCE, Azure) is asked for the public address."`
+	STUN   string   `toml:"stun" default:"" example:"\"stun.example.org:3478\"" reload:"restart" doc:"Host and port of a STUN server that is asked for the public address. It learns that this machine exists. Empty asks nobody."`
+	Every  Duration `toml:"every" default:"5m" min:"10s" reload:"restart" doc:"How often they are asked. A change is told to clients at once, logged and kept as an event."`
 }
 
 // SFTP is [sftp].

@@ -127,6 +127,9 @@ func Diff(old, new *Config) []Change {
 			key, value := v.Key, v.Value
 			if strings.HasPrefix(v.section, "[[") && !strings.HasPrefix(key, "listen[") {
 				key = strings.Trim(v.section, "[]0123456789")
+				if value == "" {
+					continue // an optional key that is not there
+				}
 				value = strings.TrimPrefix(m[key].value+"; "+v.name+" = "+value, "; ")
 			}
 			if _, ok := m[key]; !ok {

@@ -278,16 +278,3 @@ func TestAnswers(t *testing.T) {
 		}
 	}
 }
-
-func TestExplainPASV(t *testing.T) {
-	e := env(t, goodConfig+"[[ftp.passive.rule]]\nnetworks = [\"10.9.0.0/16\"]\naddress = \"name.example\"\n")
-	look := func(_ context.Context, name string) ([]netip.Addr, error) {
-		return []netip.Addr{netip.MustParseAddr("2001:db8::9"), netip.MustParseAddr("10.9.0.1")}, nil
-	}
-	for client, want := range map[string]string{"198.51.100.7": "5.6.2.2", "192.168.88.20": "192.168.88.10", "10.9.3.4": "10.9.0.1"} {
-		d := ExplainPASV(t.Context(), e.Config, e.Host, &e.Config.Listen[0], netip.MustParseAddr(client), netip.MustParseAddr("192.168.88.10"), e.Routes.Gateways, look)
-		if d.Addr.String() != want || len(d.Why) == 0 {
-			t.Errorf("%s is told %s because %v, want %s", client, d.Addr, d.Why, want)
-		}
-	}
-}

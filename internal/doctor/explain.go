@@ -1,63 +1,13 @@
 package doctor
 
 import (
-	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/portreeve/portreeve/internal/config"
-	"github.com/portreeve/portreeve/internal/nat"
 	"github.com/portreeve/portreeve/internal/ports"
 )
-
-// Lookup resolves a host name to addresses.
-type Lookup func(ctx context.Context, name string) ([]netip.Addr, error)
-
-// ExplainPASV decides which address a client at client hears from the listener
-// l and why. reached is the server's address it connected to; when invalid the
-// one the machine would use towards it is taken.
-func ExplainPASV(ctx context.Context, cfg *config.Config, host ports.HostFacts, l *config.Listen, client, reached netip.Addr, routers []netip.Addr, look Lookup) nat.Decision {
-	in := nat.Inputs{Local: reached, Gateways: routers, Container: host.Container}
-	if !in.Local.IsValid() {
-		if in.Local = l.Host(); !in.Local.IsValid() || in.Local.IsUnspecified() {
-			in.Local = localTowards(client)
-		}
-	}
-	for _, i := range host.Interfaces {
-		for _, p := range i.Addrs {
-			in.Networks = append(in.Networks, nat.Network{Interface: i.Name, Prefix: p})
-		}
-	}
-	rule := func(target string) nat.Rule {
-		if a, err := netip.ParseAddr(target); err == nil || target == "" {
-			return nat.Rule{Addr: a}
-		}
-		r := nat.Rule{Name: target}
-		if as, err := look(ctx, target); err == nil {
-			for _, a := range as {
-				if a = a.Unmap(); a.Is4() {
-					r.Addr = a
-					break
-				}
-			}
-		}
-		return r
-	}
-	for _, x := range cfg.FTP.Passive.Rules {
-		r := rule(x.Address)
-		for _, n := range x.Networks {
-			r.Networks = append(r.Networks, n.Prefix)
-		}
-		in.Rules = append(in.Rules, r)
-	}
-	in.Setting = rule(cfg.FTP.Passive.Address)
-	if l.PassiveAddress != "" {
-		in.Setting = rule(l.PassiveAddress)
-	}
-	return nat.Advise(client, in)
-}
 
 // topic is a question people ask, in several wordings.
 type topic struct {

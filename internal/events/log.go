@@ -62,6 +62,7 @@ var messages = map[Kind][2]string{ // good end, failure
 	QuotaFull: {"quota is used up", "quota is used up"}, DataFailed: {"data connection failed", "data connection failed"},
 	Kick: {"session kicked", "kick failed"}, Ban: {"banned", "ban failed"}, UserChanged: {"account changed", "account change failed"},
 	ConfigLoad: {"configuration loaded", "configuration refused"}, Start: {"server started", "server start failed"}, Stop: {"server stopped", "server stop failed"},
+	AddressChanged: {"the announced address has changed", "the announced address is not known"}, PortMapped: {"router mapping", "router mapping failed"},
 }
 
 func message(e Event) string {
@@ -85,7 +86,7 @@ func levelOf(e Event) slog.Level {
 		return slog.LevelWarn
 	case Listing:
 		return slog.LevelDebug
-	case Login, ConfigLoad, Start, Stop:
+	case Login, ConfigLoad, Start, Stop, PortMapped:
 		if e.Fault != fault.None {
 			return slog.LevelWarn
 		}

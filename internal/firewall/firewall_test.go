@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/ports"
 )
 
@@ -251,6 +252,47 @@ func TestMoreTools(t *testing.T) {
 					t.Fatal(err)
 				}
 				tool(t, "", "kubectl", "label", "--local", "-f", file, "checked=yes", "-o", "name")
+			}
+		}
+	}
+}
+
+// TestOtherNumbersOutside: a router that forwards other port numbers is told
+// both, and the machine's own firewall only the inside ones.
+func TestOtherNumbersOutside(t *testing.T) {
+	cfg := config.Default()
+	cfg.Listen = []config.Listen{{Name: "ftp-2121", Protocol: config.ProtocolFTP, Address: "0.0.0.0:2121", TLS: config.Required, DataTLS: config.Required}}
+	p := &cfg.FTP.Passive
+	p.Address, p.Ports, p.ExternalPorts = "198.51.100.20", config.PortRange{First: 20000, Last: 20009}, &config.PortRange{First: 40000, Last: 40009}
+	p.Shared, p.SharedFallback, p.SharedExternal = ":2989", config.SharedRange, 989
+	host := ports.HostFacts{Interfaces: []ports.Interface{{Name: "eth0", Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.5/24")}}}}
+	plan := ports.Compile(cfg, host)
+	if !plan.Shifted() || !plan.Forward {
+		t.Fatalf("shifted %t, forward %t", plan.Shifted(), plan.Forward)
+	}
+	for target, want := range map[string][]string{
+		"mikrotik": {"dst-port=40000-40009 to-addresses=192.168.1.5 to-ports=20000-20009", "dst-port=989 to-addresses=192.168.1.5 to-ports=2989", "dst-port=2121 to-addresses=192.168.1.5 comment"},
+		"openwrt":  {"src_dport='40000-40009'", "dest_port='20000-20009'", "src_dport='989'", "dest_port='2989'", "src_dport='2121'", "dest_port='2121'"},
+		"nftables": {"tcp dport { 2121, 2989, 20000-20009 }", "--dport 40000:40009 -j DNAT --to-destination 192.168.1.5:20000-20009/40000", "dport 2121 dnat to 192.168.1.5"},
+	} {
+		text, err := Generate(target, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%s: %q is missing in\n%s", target, w, text)
+			}
+		}
+	}
+	for page, want := range map[string][]string{
+		plan.ClientPage(""): {"| 198.51.100.20 | 40000-40009 |", "| 198.51.100.20 | 989 |"},
+		plan.ServerPage():   {"198.51.100.20 port 40000-40009 | 192.168.1.5 port 20000-20009", "other numbers outside"},
+		plan.Text():         {"ports 2121, 2989, 20000-20009", "ports 989, 2121, 40000-40009"},
+	} {
+		for _, w := range want {
+			if !strings.Contains(page, w) {
+				t.Errorf("%q is missing in\n%s", w, page)
 			}
 		}
 	}

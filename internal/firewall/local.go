@@ -63,8 +63,14 @@ func nftables(w *writer) {
 	if w.plan.Forward {
 		w.ln("")
 		w.c("On a Linux router in front, not here (wan is its outer interface):")
+		for _, f := range w.shifted() {
+			w.c("  iptables -t nat -A PREROUTING -i wan -p tcp --dport %s -j DNAT --to-destination %s:%s/%d", strings.ReplaceAll(f.Outside.String(), "-", ":"), w.inside, f.Inside, f.Outside.First)
+		}
 		for _, o := range w.in {
-			if o.Family == "ipv6" {
+			if w.plan.Shifted() {
+				o.Ports = w.unshifted()
+			}
+			if o.Family == "ipv6" || len(o.Ports) == 0 {
 				continue
 			}
 			w.c("  nft add rule ip nat prerouting iifname \"wan\" tcp dport %s dnat to %s", nftSet(o.Ports), w.target(o))

@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"slices"
+
 	"github.com/portreeve/portreeve/internal/ports"
 )
 
@@ -12,21 +14,32 @@ func (w *writer) insideLines() []string {
 	return []string{"The inside address is " + w.inside + ": give the machine a fixed DHCP lease, so that it stays so."}
 }
 
+// numbers says what becomes of the port numbers.
+func (w *writer) numbers() string {
+	if w.plan.Shifted() {
+		return "The passive ports have other numbers outside (external_ports); a second router in front forwards the outside numbers."
+	}
+	return sameNumbers
+}
+
 const sameNumbers = "Port numbers stay the same inside and outside; a second router in front needs the same forwards."
 
 func mikrotik(w *writer) {
-	w.header(append(w.insideLines(), sameNumbers,
+	w.header(append(w.insideLines(), w.numbers(),
 		"Paste into the terminal of the router. WAN is the interface list of the default configuration.",
 		"The FTP helper is switched off: it cannot read TLS and rewrites correct replies.")...)
 	w.ln(`/ip firewall service-port set [find name="ftp"] disabled=yes`)
 	v4, v6 := w.families()
 	if v4 {
-		for _, rs := range chunks(w.portsFor("ipv4"), 15) {
+		dst := "in-interface-list=WAN"
+		if isIP(w.outer) {
+			dst = "dst-address=" + w.outer
+		}
+		for _, f := range w.shifted() {
+			w.ln(`/ip firewall nat add chain=dstnat action=dst-nat protocol=tcp %s dst-port=%s to-addresses=%s to-ports=%s comment="portreeve"`, dst, f.Outside, w.inside, f.Inside)
+		}
+		for _, rs := range chunks(w.unshifted(), 15) {
 			s := ports.JoinRanges(rs, "-", ",")
-			dst := "in-interface-list=WAN"
-			if isIP(w.outer) {
-				dst = "dst-address=" + w.outer
-			}
 			w.ln(`/ip firewall nat add chain=dstnat action=dst-nat protocol=tcp %s dst-port=%s to-addresses=%s comment="portreeve"`, dst, s, w.inside)
 		}
 		w.c("Clients of the same LAN that use the public address (hairpin):")
@@ -41,18 +54,42 @@ func mikrotik(w *writer) {
 	}
 }
 
+// shifted returns what a router passes on under other port numbers.
+func (w *writer) shifted() []ports.Forward {
+	return slices.DeleteFunc(w.plan.Forwards(), func(f ports.Forward) bool { return f.Outside == f.Inside })
+}
+
+// unshifted returns the IPv4 ports that a router passes on under their own numbers.
+func (w *writer) unshifted() []ports.PortRange {
+	if !w.plan.Shifted() {
+		return w.portsFor("ipv4")
+	}
+	var out []ports.PortRange
+	for _, f := range w.plan.Forwards() {
+		if f.Outside == f.Inside {
+			out = append(out, f.Inside)
+		}
+	}
+	return ports.MergeRanges(out)
+}
+
 func openwrt(w *writer) {
-	w.header(append(w.insideLines(), sameNumbers,
+	w.header(append(w.insideLines(), w.numbers(),
 		"Run on the router:  portreeve ports open --for openwrt | ssh root@router sh",
 		"It may be run again: each section is deleted first.")...)
 	v4, v6 := w.families()
 	if v4 {
-		for _, r := range w.portsFor("ipv4") {
+		fs := w.shifted()
+		for _, r := range w.unshifted() {
+			fs = append(fs, ports.Forward{Outside: r, Inside: r})
+		}
+		for _, f := range fs {
+			r := f.Outside
 			name := "portreeve_" + ruleName(r)
 			w.ln("uci -q delete firewall.%s", name)
 			w.ln("uci set firewall.%s=redirect", name)
 			for _, kv := range [][2]string{{"name", "portreeve " + r.String()}, {"target", "DNAT"}, {"family", "ipv4"}, {"proto", "tcp"}, {"src", "wan"}, {"src_dport", r.String()},
-				{"dest", "lan"}, {"dest_ip", w.inside}, {"dest_port", r.String()}, {"reflection", "1"}} {
+				{"dest", "lan"}, {"dest_ip", w.inside}, {"dest_port", f.Inside.String()}, {"reflection", "1"}} {
 				w.ln("uci set firewall.%s.%s='%s'", name, kv[0], kv[1])
 			}
 		}

@@ -42,6 +42,7 @@ type Rule struct {
 	Networks []netip.Prefix
 	Addr     netip.Addr // the address, or what Name was last resolved to; zero: not known yet
 	Name     string     // host name, "" for a fixed address
+	Ports    []Shift    // ports that are other ones outside
 }
 
 // Candidate is a public address found without being configured.
@@ -69,6 +70,7 @@ type Inputs struct {
 	Gateways  []netip.Addr // routers of those networks
 	Container string       // kind of container this runs in, "" when in none
 	Found     []Candidate
+	Mapped    []Mapping // what the router forwards at present
 }
 
 // Warning is something about a decision that will not work for some clients.
@@ -82,8 +84,9 @@ type Warning struct {
 type Decision struct {
 	Addr     netip.Addr `json:"address"`
 	Source   Source     `json:"source"`
-	Rule     string     `json:"rule,omitempty"` // the setting that decided, if one did
-	Why      []string   `json:"why"`            // every step, in the order taken
+	Rule     string     `json:"rule,omitempty"`  // the setting that decided, if one did
+	Ports    []Shift    `json:"ports,omitempty"` // where the port numbers differ, too; see Port
+	Why      []string   `json:"why"`             // every step, in the order taken
 	Warnings []Warning  `json:"warnings,omitempty"`
 }
 
@@ -147,6 +150,8 @@ type advisor struct {
 	in     Inputs
 	client netip.Addr
 	d      Decision
+	rule   int  // index, when a rule decided
+	within bool // the client reaches this machine without address translation
 }
 
 func (a *advisor) because(format string, args ...any) {
@@ -170,6 +175,7 @@ func Advise(client netip.Addr, in Inputs) Decision {
 	a := &advisor{in: in, client: client.Unmap().WithZone("")}
 	for _, step := range []func() bool{a.rules, a.inside, a.setting, a.proxied, a.reached, a.named, a.found} {
 		if step() {
+			a.shift()
 			a.check()
 			return a.d
 		}
@@ -179,6 +185,7 @@ func Advise(client netip.Addr, in Inputs) Decision {
 	if in.Proxied.IsValid() {
 		a.choose(in.Proxied, FromProxy, "")
 	}
+	a.shift()
 	a.check()
 	return a.d
 }
@@ -196,6 +203,7 @@ func (a *advisor) rules() bool {
 			continue
 		}
 		a.because("%s matches %s: %s", name, a.client, shown(r))
+		a.rule = i
 		return a.choose(r.Addr, FromRule, name)
 	}
 	if len(a.in.Rules) > 0 {
@@ -214,11 +222,18 @@ func shown(r Rule) string {
 // inside finds clients that reach this machine without address translation:
 // they hear the very address they reached, whatever the public one is.
 func (a *advisor) inside() bool {
-	if a.in.Proxied.IsValid() {
-		return false // the socket's address is between balancer and server
+	class, local := ClassOf(a.client), ClassOf(a.in.Local)
+	if p := a.in.Proxied; p.IsValid() { // the socket's address is between balancer and server
+		if class == Private && ClassOf(p) == Private {
+			a.because("%s reached the balancer at %s, an inside address", a.client, p)
+			a.within = true
+			return a.choose(p, FromProxy, "")
+		}
+		return false
 	}
 	if a.client.IsLoopback() {
 		a.because("%s is this machine", a.client)
+		a.within = true
 		return a.choose(a.in.Local, FromControl, "")
 	}
 	for _, n := range a.in.Networks {
@@ -233,14 +248,20 @@ func (a *advisor) inside() bool {
 			return false
 		}
 		a.because("%s is in the network %s of %s", a.client, n.Prefix.Masked(), n.Interface)
+		a.within = true
 		return a.choose(a.in.Local, FromControl, "")
 	}
-	class, local := ClassOf(a.client), ClassOf(a.in.Local)
+	if a.in.Container == "" && class == Private && local == Public && slices.ContainsFunc(a.in.Networks, func(n Network) bool { return n.Prefix.Addr().Unmap() == a.in.Local }) {
+		a.because("%s is a private address that reached this machine's own %s by routing", a.client, a.in.Local)
+		a.within = true
+		return a.choose(a.in.Local, FromControl, "")
+	}
 	if a.in.Container == "" && (class == Private || class == Shared) && (local == Private || local == Shared) {
 		if a.in.Setting.Addr.IsValid() && ClassOf(a.in.Setting.Addr) != Public {
 			return false // an inside address was set on purpose
 		}
 		a.because("%s is a private address that reached %s by routing, not through a public address", a.client, a.in.Local)
+		a.within = true
 		return a.choose(a.in.Local, FromControl, "")
 	}
 	return false

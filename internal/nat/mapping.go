@@ -58,6 +58,24 @@ type Event struct {
 	Err     error // of Failed
 }
 
+// Text says in words what happened.
+func (e Event) Text() string {
+	m := e.Mapping
+	where := fmt.Sprintf("port %d", m.External)
+	if m.Addr.IsValid() {
+		where = netip.AddrPortFrom(m.Addr, m.External).String()
+	}
+	switch e.Kind {
+	case Mapped:
+		return fmt.Sprintf("the router forwards %s to port %d here (%s)", where, m.Internal, m.Source)
+	case Moved:
+		return fmt.Sprintf("the router now forwards %s to port %d here (%s), another one than before", where, m.Internal, m.Source)
+	case Removed:
+		return fmt.Sprintf("the router no longer forwards %s to port %d here (%s)", where, m.Internal, m.Source)
+	}
+	return fmt.Sprintf("port %d: %v", m.Internal, e.Err)
+}
+
 // EventKind is the kind of an Event.
 type EventKind string
 
@@ -76,6 +94,7 @@ type Keeper struct {
 	Ports    []uint16      // internal ports; the same numbers are asked for outside
 	Lifetime time.Duration // asked for; default 1 h
 	Notify   func(Event)   // called from Run's goroutine; may be nil
+	Leave    func() bool   // asked at the end: leave the mappings, they are a successor's now; nil: no
 	mapped   map[uint16]*held
 }
 
@@ -118,7 +137,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 		}
 		t.Stop()
 	}
-	k.removeAll()
+	if k.Leave == nil || !k.Leave() {
+		k.removeAll()
+	}
 	return nil
 }
 

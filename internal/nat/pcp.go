@@ -2,7 +2,9 @@ package nat
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,8 +18,12 @@ import (
 // that know only the older protocol.
 type PortControl struct {
 	Gateway netip.Addr // the router; port 5351 is used
-	port    uint16     // another port, for tests
-	old     atomic.Bool
+	// Secret, when set, makes the nonces of PCP mappings, so that whoever has
+	// it can renew and remove them, also after a restart. Otherwise they are
+	// random, and a mapping of a program that died stays until its lease ends.
+	Secret []byte
+	port   uint16 // another port, for tests
+	old    atomic.Bool
 }
 
 // Source says which protocol the router speaks, as far as it is known.
@@ -171,7 +177,13 @@ func (p *PortControl) mapOld(ctx context.Context, internal, external uint16, lif
 
 func (p *PortControl) mapPCP(ctx context.Context, internal, external uint16, life uint32, prev Mapping) (Mapping, error) {
 	nonce := prev.nonce
-	if nonce == ([12]byte{}) {
+	switch {
+	case nonce != [12]byte{}:
+	case p.Secret != nil:
+		h := hmac.New(sha256.New, p.Secret)
+		fmt.Fprintf(h, "pcp tcp %d", internal)
+		copy(nonce[:], h.Sum(nil))
+	default:
 		rand.Read(nonce[:])
 	}
 	req := func(local netip.Addr) []byte {

@@ -245,5 +245,9 @@ func (a *answerer) router() {
 	for _, r := range rows {
 		a.say("  TCP %s to %s", r[0], r[1])
 	}
+	if a.p.Shifted() {
+		a.say("The passive ports have other numbers outside, as the configuration says (external_ports); clients from outside are told those.")
+		return
+	}
 	a.say("The numbers stay the same on both sides: the port a client is told is the port it connects to.")
 }

@@ -13,13 +13,12 @@ import (
 
 // lease is one passive port in use; it implements ftp.Lease.
 type lease struct {
-	pool     *Pool
-	group    *group
-	entry    entry
-	bound    netip.AddrPort
-	announce netip.AddrPort
-	client   netip.AddrPort
-	start    time.Time
+	pool   *Pool
+	group  *group
+	entry  entry
+	bound  netip.AddrPort
+	client netip.AddrPort
+	start  time.Time
 
 	mu        sync.Mutex
 	accepting uint64 // number of the Accept in progress, 0 when none
@@ -30,8 +29,8 @@ type lease struct {
 // past is a deadline that wakes a blocked Accept.
 var past = time.Unix(1, 0)
 
-// Addr returns what to announce; see ftp.Lease.
-func (l *lease) Addr() netip.AddrPort { return l.announce }
+// Addr returns the port; the engine chooses what is announced for it.
+func (l *lease) Addr() netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, l.bound.Port()) }
 
 // Accept waits for a connection until ctx ends (the error wraps ctx.Err()) or
 // the lease is released (net.ErrClosed). One Accept at a time.

@@ -174,7 +174,7 @@ func (p *Plan) addControl(cfg *config.Config, l *config.Listen, host HostFacts) 
 func (p *Plan) addPassive(cfg *config.Config, l *config.Listen, host HostFacts) {
 	if s := cfg.FTP.Passive.Shared; s != "" && l.DataTLS != config.Off {
 		at := config.Listen{Address: s}
-		p.addData(cfg, l, host, bindAddr(&at), PortRange{First: at.Port(), Last: at.Port()},
+		p.addData(cfg, l, host, bindAddr(&at), sharedPort(cfg),
 			"PASV and EPSV under PROT P: the protected data connections of all sessions; the TLS session tells whose they are")
 		if l.DataTLS == config.Required && cfg.FTP.Passive.SharedFallback != config.SharedRange {
 			return
@@ -257,8 +257,18 @@ func (p *Plan) addLookup(cfg *config.Config) {
 // order in which they are matched.
 func externals(cfg *config.Config, l *config.Listen, host HostFacts, r PortRange) []External {
 	var out []External
+	p := &cfg.FTP.Passive
 	add := func(clients []netip.Prefix, addr, source string) {
 		out = append(out, External{Clients: clients, Addr: addr, Ports: r, Source: source})
+	}
+	outside := func(set *config.PortRange) { // the last one is reached under other port numbers
+		e := &out[len(out)-1]
+		switch {
+		case set != nil && r == PortRange(p.Ports):
+			e.Ports = PortRange(*set)
+		case p.SharedExternal != 0 && r == sharedPort(cfg):
+			e.Ports = PortRange{First: uint16(p.SharedExternal), Last: uint16(p.SharedExternal)}
+		}
 	}
 	if a := bindAddr(l); a.IsLoopback() {
 		add(nil, a.String(), "listener, this machine only")
@@ -270,6 +280,9 @@ func externals(cfg *config.Config, l *config.Listen, host HostFacts, r PortRange
 			nets = append(nets, n.Prefix)
 		}
 		add(nets, rule.Address, "ftp.passive.rule")
+		if rule.External != nil && r == PortRange(p.Ports) {
+			out[len(out)-1].Ports = PortRange(*rule.External)
+		}
 	}
 	addr, source := l.PassiveAddress, "passive_address of the listener"
 	if addr == "" {
@@ -281,6 +294,7 @@ func externals(cfg *config.Config, l *config.Listen, host HostFacts, r PortRange
 		} else {
 			add(nil, "", "address the client reached")
 		}
+		outside(p.ExternalPorts)
 		return out
 	}
 	if a, err := netip.ParseAddr(addr); err != nil || isPublic(a) {
@@ -289,7 +303,24 @@ func externals(cfg *config.Config, l *config.Listen, host HostFacts, r PortRange
 		}
 	}
 	add(nil, addr, source)
+	outside(p.ExternalPorts)
 	return out
+}
+
+// sharedPort is the port of ftp.passive.shared, none when it is not set.
+func sharedPort(cfg *config.Config) PortRange {
+	if cfg.FTP.Passive.Shared == "" {
+		return PortRange{}
+	}
+	at := config.Listen{Address: cfg.FTP.Passive.Shared}
+	return PortRange{First: at.Port(), Last: at.Port()}
+}
+
+// Shifted reports whether some port has another number outside.
+func (p *Plan) Shifted() bool {
+	return slices.ContainsFunc(p.Flows, func(f Flow) bool {
+		return slices.ContainsFunc(f.External, func(e External) bool { return e.Ports != f.Internal.Ports })
+	})
 }
 
 func sameExternals(a, b []External) bool {

@@ -42,10 +42,6 @@ type Options struct {
 	// not this machine's (a balancer's, from a PROXY header) cannot be bound;
 	// such clients get a port on the wildcard address of the family.
 	Addrs []netip.Addr
-	// Announce maps a bound address to the one to announce, for example
-	// through a router mapping. Nil announces the bound port and leaves the
-	// address to the engine.
-	Announce func(c *ftp.Conn, bound netip.AddrPort) netip.AddrPort
 	// Wait limits how long Lease waits in a full range (default 2 s).
 	Wait time.Duration
 	// Keep is how many idle listeners stay open for reuse while the pool is
@@ -137,10 +133,7 @@ func NewPool(o Options) (*Pool, error) {
 func (p *Pool) Lease(ctx context.Context, c *ftp.Conn) (ftp.Lease, error) {
 	l, err := p.lease(ctx, c.LocalAddr().Addr(), c.RemoteAddr())
 	if err != nil {
-		return nil, err
-	}
-	if p.opt.Announce != nil {
-		l.announce = p.opt.Announce(c, l.bound)
+		return nil, err // not l: a nil *lease would be a Lease
 	}
 	return l, nil
 }
@@ -342,7 +335,6 @@ func (p *Pool) open(g *group, e entry, client netip.AddrPort) (*lease, error) {
 		e.ln = ln
 	}
 	l := &lease{pool: p, group: g, entry: e, bound: netip.AddrPortFrom(g.addr, e.port), client: client, start: time.Now()}
-	l.announce = netip.AddrPortFrom(netip.Addr{}, e.port)
 	p.mu.Lock()
 	g.leased[e.port] = l
 	p.mu.Unlock()

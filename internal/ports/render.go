@@ -51,7 +51,7 @@ func (p *Plan) Text() string {
 		b.WriteByte('\n')
 	}
 	if p.Forward {
-		b.WriteString("The announced address is not this machine's: the router must forward the inbound ports here, unchanged.\n\n")
+		b.WriteString("The announced address is not this machine's: the router must forward the inbound ports here, " + unshifted(p, "unchanged", "to the numbers of the inside") + ".\n\n")
 	}
 	b.WriteString(p.ChecksText())
 	return b.String()
@@ -173,7 +173,7 @@ func (p *Plan) ServerPage() string {
 		for _, r := range rows {
 			fmt.Fprintf(&b, "| %s | %s | TCP |\n", r[0], r[1])
 		}
-		b.WriteString("\nThe port numbers stay the same on both sides. With two routers in a row, the outer one forwards the same ports to the inner one.\n")
+		b.WriteString("\n" + unshifted(p, "The port numbers stay the same on both sides.", "The passive ports have other numbers outside, in the same order.") + " With two routers in a row, the outer one forwards the same ports to the inner one.\n")
 	}
 	b.WriteString("\n## Helpers\n\nSwitch off \"FTP ALG\", \"FTP helper\" or \"FTP inspection\" for this server: with TLS they cannot read the commands, and without it they rewrite correct replies. The rules above replace them.\n")
 	if len(p.Checks) > 0 {
@@ -187,6 +187,37 @@ func (p *Plan) ServerPage() string {
 
 func purposeText(p Purpose) string {
 	return map[Purpose]string{Control: "control", PassiveData: "passive data", ActiveData: "active data", NameLookup: "name look-up"}[p]
+}
+
+// unshifted chooses between two texts: same numbers on both sides, or others.
+func unshifted(p *Plan, same, other string) string {
+	if p.Shifted() {
+		return other
+	}
+	return same
+}
+
+// Forward is a range of ports that a router in front passes on.
+type Forward struct{ Outside, Inside PortRange }
+
+// Forwards returns what a router must forward over IPv4 where port numbers
+// differ, flow by flow; where they do not, Inbound says it in fewer rules.
+func (p *Plan) Forwards() []Forward {
+	var out []Forward
+	for i := range p.Flows {
+		f := &p.Flows[i]
+		if f.Direction != In || f.Local() || f.Family == "ipv6" {
+			continue
+		}
+		w := Forward{f.Internal.Ports, f.Internal.Ports}
+		if n := len(f.External); n > 0 {
+			w.Outside = f.External[n-1].Ports
+		}
+		if !slices.Contains(out, w) {
+			out = append(out, w)
+		}
+	}
+	return out
 }
 
 // forwardRows pairs external with internal endpoints where they differ.

@@ -6,186 +6,12 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"sync"
-	"time"
+	"strings"
 
+	"github.com/portreeve/portreeve/ftp"
 	"github.com/portreeve/portreeve/internal/config"
+	"github.com/portreeve/portreeve/internal/nat"
 )
-
-const (
-	lookupTime  = 3 * time.Second  // one look-up of an announced host name
-	lookupAgain = 15 * time.Second // after a failed one
-)
-
-// lookupFunc is net.Resolver.LookupNetIP.
-type lookupFunc func(ctx context.Context, network, host string) ([]netip.Addr, error)
-
-// addressBook knows the present addresses of the host names that PASV
-// announces, and the networks this machine is connected to. Look-ups happen in
-// the background: a session only reads what is known.
-type addressBook struct {
-	log    *slog.Logger
-	lookup lookupFunc
-	local  func() ([]netip.Prefix, error)
-
-	mu    sync.RWMutex
-	every time.Duration
-	hosts map[string]*bookHost
-	nets  []netip.Prefix
-	wake  chan struct{}
-}
-
-type bookHost struct {
-	addr   netip.Addr // last good answer; zero when there was none
-	next   time.Time
-	failed bool
-	idle   bool // not in the configuration any more: known, but not looked up again
-}
-
-func newAddressBook(log *slog.Logger) *addressBook {
-	return &addressBook{log: log, lookup: net.DefaultResolver.LookupNetIP, local: interfaceNets, hosts: map[string]*bookHost{}, wake: make(chan struct{}, 1)}
-}
-
-// interfaceNets returns the networks of this machine's interfaces.
-func interfaceNets() ([]netip.Prefix, error) {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, err
-	}
-	var out []netip.Prefix
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok {
-			if p, err := netip.ParsePrefix(n.String()); err == nil {
-				out = append(out, p.Masked())
-			}
-		}
-	}
-	return out, nil
-}
-
-// set replaces the host names to keep up to date and looks the new ones up at
-// once, so that the first sessions get the right answer; each look-up is
-// bounded, and a failure is tried again in the background.
-func (b *addressBook) set(ctx context.Context, hosts []string, every time.Duration) {
-	b.mu.Lock()
-	b.every = every
-	old := b.hosts
-	b.hosts = map[string]*bookHost{}
-	for name, h := range old {
-		h.idle = true // sessions from before a reload may still announce it
-		b.hosts[name] = h
-	}
-	for _, name := range hosts {
-		if b.hosts[name] == nil {
-			b.hosts[name] = &bookHost{}
-		}
-		b.hosts[name].idle = false
-	}
-	b.mu.Unlock()
-	b.refresh(ctx)
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-}
-
-// run keeps the book until ctx ends.
-func (b *addressBook) run(ctx context.Context) {
-	for {
-		t := time.NewTimer(b.pause())
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return
-		case <-b.wake:
-			t.Stop()
-		case <-t.C:
-			b.refresh(ctx)
-		}
-	}
-}
-
-// pause is the time until something is due; the networks are looked at each minute.
-func (b *addressBook) pause() time.Duration {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	d := time.Minute
-	for _, h := range b.hosts {
-		if !h.idle {
-			d = min(d, time.Until(h.next))
-		}
-	}
-	return max(d, 100*time.Millisecond)
-}
-
-func (b *addressBook) refresh(ctx context.Context) {
-	nets, err := b.local()
-	b.mu.Lock()
-	if err == nil {
-		b.nets = nets
-	}
-	var due []string
-	for name, h := range b.hosts {
-		if !h.idle && !time.Now().Before(h.next) {
-			due = append(due, name)
-		}
-	}
-	b.mu.Unlock()
-	var wg sync.WaitGroup
-	for _, name := range due {
-		wg.Go(func() { b.resolve(ctx, name) })
-	}
-	wg.Wait()
-}
-
-// resolve looks one name up. PASV has room for IPv4 only (RFC 959 section
-// 4.1.2); EPSV names no address.
-func (b *addressBook) resolve(ctx context.Context, name string) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTime)
-	defer cancel()
-	addrs, err := b.lookup(ctx, "ip4", name)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	h := b.hosts[name]
-	if h == nil {
-		return
-	}
-	if err != nil || len(addrs) == 0 {
-		h.next = time.Now().Add(min(lookupAgain, b.every))
-		if !h.failed {
-			b.log.Warn("the host name announced to passive clients does not resolve to an IPv4 address; the last known one, or else the one the client reached, is announced",
-				"host", name, "last", h.addr, "err", err)
-		}
-		h.failed = true
-		return
-	}
-	a := slices.MinFunc(addrs, netip.Addr.Compare).Unmap() // round robin must not look like a change
-	if h.addr.IsValid() && !slices.Contains(addrs, h.addr) {
-		b.log.Info("the address announced to passive clients has changed", "host", name, "old", h.addr, "new", a)
-	} else if h.addr.IsValid() {
-		a = h.addr
-	}
-	h.addr, h.failed, h.next = a, false, time.Now().Add(b.every)
-}
-
-func (b *addressBook) addrOf(host string) netip.Addr {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if h := b.hosts[host]; h != nil {
-		return h.addr
-	}
-	return netip.Addr{}
-}
-
-// near reports whether a is on a private network or one this machine is connected to.
-func (b *addressBook) near(a netip.Addr) bool {
-	if a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() {
-		return true
-	}
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return containsAddr(b.nets, a)
-}
 
 // target is a configured address: a literal or a host name.
 type target struct {
@@ -200,16 +26,21 @@ func parseTarget(s string) target {
 	return target{host: s}
 }
 
-// announcer chooses the address that PASV names to a client.
+// announcer chooses the address and port that PASV and EPSV name to a client.
+// It collects the facts; nat.Advise decides, for the server and for
+// portreeve explain alike.
 type announcer struct {
 	book  *addressBook
 	rules []announceRule
-	main  target // empty: the address the client reached
+	main  target      // empty: the address the client reached
+	ports []nat.Shift // that go with main
+	names []string    // hosts of the listener that may be looked up
 }
 
 type announceRule struct {
 	networks []netip.Prefix
 	to       target
+	ports    []nat.Shift
 }
 
 // newAnnouncer returns the announcer of l and the host names it needs.
@@ -224,32 +55,85 @@ func newAnnouncer(book *addressBook, p *config.Passive, l *config.Listen) (*anno
 		return t
 	}
 	for _, r := range p.Rules {
-		a.rules = append(a.rules, announceRule{networks: prefixes(r.Networks), to: take(r.Address)})
+		a.rules = append(a.rules, announceRule{prefixes(r.Networks), take(r.Address), shifts(p, l, r.External)})
 	}
 	switch {
 	case l.PassiveAddress != "":
 		a.main = take(l.PassiveAddress)
 	case p.Address != "":
 		a.main = take(p.Address)
+	default: // the name that a client used tells the address only when nothing is set
+		for _, h := range l.Hosts {
+			if !strings.HasPrefix(h, "*") {
+				a.names = append(a.names, strings.ToLower(h))
+			}
+		}
+	}
+	a.ports = shifts(p, l, p.ExternalPorts)
+	if p.SharedExternal != 0 {
+		if at := (&config.Listen{Address: p.Shared}); at.Port() != 0 {
+			a.ports = append(a.ports, nat.Shift{First: at.Port(), Last: at.Port(), To: uint16(p.SharedExternal)})
+		}
 	}
 	return a, hosts
 }
 
-// choose returns the address for a client at peer; the zero Addr means the one
-// it reached. A client on the inside is not sent to the public address, which
-// many routers do not let it reach; a rule can say otherwise.
-func (a *announcer) choose(peer netip.Addr) netip.Addr {
-	peer = peer.Unmap()
+// shifts says how the passive range is renumbered; a listener with a range of
+// its own is not concerned.
+func shifts(p *config.Passive, l *config.Listen, to *config.PortRange) []nat.Shift {
+	if to == nil || l.PassivePorts != nil {
+		return nil
+	}
+	return []nat.Shift{{First: p.Ports.First, Last: p.Ports.Last, To: to.First}}
+}
+
+// caller is what is known of a control connection.
+type caller struct {
+	client  netip.Addr // behind a balancer: the real one
+	local   netip.Addr // our end of the socket
+	proxied netip.Addr // destination in the PROXY header; zero: none
+	name    string     // of SNI or HOST
+}
+
+// callerOf reads it off a connection.
+func callerOf(c *ftp.Conn) caller {
+	w := caller{client: c.RemoteAddr().Addr(), local: c.LocalAddr().Addr(), name: c.Host()}
+	if p, ok := c.NetConn().(*proxiedConn); ok {
+		w.proxied, w.local = w.local, addrOf(p.TCPConn.LocalAddr()).Addr()
+	}
+	return w
+}
+
+// decide says what the client is told, and why.
+func (a *announcer) decide(w caller) nat.Decision {
+	in := nat.Inputs{Local: w.local, Proxied: w.proxied, Setting: nat.Rule{Addr: a.resolve(a.main), Name: a.main.host, Ports: a.ports}}
 	for _, r := range a.rules {
-		if containsAddr(r.networks, peer) {
-			return a.resolve(r.to)
+		in.Rules = append(in.Rules, nat.Rule{Networks: r.networks, Addr: a.resolve(r.to), Name: r.to.host, Ports: r.ports})
+	}
+	if name := strings.ToLower(strings.TrimSuffix(w.name, ".")); slices.Contains(a.names, name) {
+		in.Name = name
+		if x := a.book.addrOf(name); x.IsValid() {
+			in.NameAddrs = []netip.Addr{x}
 		}
 	}
-	to := a.resolve(a.main)
-	if to.IsValid() && !to.IsPrivate() && !to.IsLoopback() && a.book.near(peer) {
-		return netip.Addr{}
+	a.book.facts(&in)
+	return nat.Advise(w.client, in)
+}
+
+// address and port are the engine's questions.
+func (a *announcer) address(c *ftp.Conn) netip.Addr { return a.decide(callerOf(c)).Addr }
+
+func (a *announcer) port(c *ftp.Conn, leased uint16) uint16 {
+	if !a.renumbers() {
+		return leased
 	}
-	return to
+	d := a.decide(callerOf(c))
+	return d.Port(leased)
+}
+
+// renumbers reports whether any port has another number outside.
+func (a *announcer) renumbers() bool {
+	return len(a.ports) > 0 || a.book.mapsPorts() || slices.ContainsFunc(a.rules, func(r announceRule) bool { return len(r.ports) > 0 })
 }
 
 func (a *announcer) resolve(t target) netip.Addr {
@@ -270,6 +154,10 @@ func (a *announcer) String() string {
 		}
 	case a.main.addr.IsValid():
 		s = a.main.addr.String()
+	default:
+		if c, ok := a.book.public(); ok {
+			s = c.Addr.String() + " outside (" + string(c.Source) + "), inside the address the client reached"
+		}
 	}
 	if len(a.rules) > 0 {
 		s += ", with other addresses for some networks"
@@ -283,4 +171,37 @@ func prefixes(in []config.Prefix) []netip.Prefix {
 		out[i] = p.Prefix
 	}
 	return out
+}
+
+// ExplainPASV decides what a client at client would be told by the listener l
+// of a server with this configuration on this machine, and why: the server's
+// own logic with facts collected now. reached is our end of the control
+// connection; when invalid it is the address this machine would use towards
+// the client. name is what the client calls the server, "" for nothing. What
+// [nat] permits to ask is asked once.
+func ExplainPASV(ctx context.Context, cfg *config.Config, l *config.Listen, client, reached netip.Addr, name string) nat.Decision {
+	return explainPASV(ctx, newAddressBook(slog.New(slog.DiscardHandler)), cfg, l, client, reached, name)
+}
+
+func explainPASV(ctx context.Context, b *addressBook, cfg *config.Config, l *config.Listen, client, reached netip.Addr, name string) nat.Decision {
+	a, hosts := newAnnouncer(b, &cfg.FTP.Passive, l)
+	b.set(ctx, hosts, cfg.FTP.Passive.Resolve.Std(), a.names...)
+	o := newOutside(b, &cfg.NAT, b.log)
+	o.look(ctx)
+	if !reached.IsValid() {
+		if reached = l.Host(); !reached.IsValid() || reached.IsUnspecified() {
+			reached = towards(client)
+		}
+	}
+	return a.decide(caller{client: client, local: reached, name: name})
+}
+
+// towards is the local address that the machine would use. Nothing is sent.
+func towards(client netip.Addr) netip.Addr {
+	c, err := net.Dial("udp", netip.AddrPortFrom(client, 9).String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
 }

@@ -38,8 +38,9 @@ func (s *Server) diagnose(l config.Listen, an *announcer) func(context.Context, 
 		cfg := s.Config()
 		from := c.RemoteAddr().Addr()
 		told := "address-you-reached"
-		if a := an.choose(from); a.IsValid() {
-			told = a.String()
+		d := an.decide(callerOf(c))
+		if d.Addr.IsValid() && d.Addr != c.LocalAddr().Addr() {
+			told = d.Addr.String()
 		}
 		passive := cfg.Ports(&l)
 		out := []string{

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -118,8 +117,8 @@ func (s *Server) plan(cfg *config.Config, l *config.Listen, so *socket, tc *tls.
 		TLS: tc, Implicit: l.Implicit(), ControlTLS: tlsPolicy(l.TLS), DataTLS: tlsPolicy(l.DataTLS),
 		Binding: binding(l.DataSession), LooseClose: !l.StrictClose, AllowCCC: l.AllowCCC,
 		Passive: pool, Shared: s.shared, DataPeers: prefixes(l.Proxy),
-		PassiveAddress: func(c *ftp.Conn) netip.Addr { return an.choose(c.RemoteAddr().Addr()) },
-		NoActive:       !cfg.FTP.Active, RawASCII: !cfg.FTP.ASCII, ActivePort: src.port, FXP: prefixes(cfg.FTP.FXP),
+		PassiveAddress: an.address, PassivePort: an.port,
+		NoActive: !cfg.FTP.Active, RawASCII: !cfg.FTP.ASCII, ActivePort: src.port, FXP: prefixes(cfg.FTP.FXP),
 		LoginTimeout: cfg.FTP.LoginTimeout.Std(), IdleTimeout: cfg.FTP.IdleTimeout.Std(),
 		StallTimeout: cfg.FTP.StallTimeout.Std(), DataTimeout: cfg.FTP.DataTimeout.Std(),
 		MaxLine: cfg.FTP.MaxLine, ListDepth: cfg.FTP.ListDepth, ListEntries: cfg.FTP.ListEntries,

@@ -184,11 +184,14 @@ func (s *Server) pool(r config.PortRange) (*ports.Pool, error) {
 }
 
 func (s *Server) setHosts(ctx context.Context, cfg *config.Config, plans []frontPlan) {
-	var hosts []string
+	var hosts, guesses []string
 	for _, p := range plans {
 		hosts = append(hosts, p.hosts...)
+		if p.gen.announcer != nil {
+			guesses = append(guesses, p.gen.announcer.names...)
+		}
 	}
-	s.book.set(ctx, hosts, cfg.FTP.Passive.Resolve.Std())
+	s.book.set(ctx, hosts, cfg.FTP.Passive.Resolve.Std(), guesses...)
 }
 
 // swap puts the new fronts on their sockets and closes sockets without an entry.

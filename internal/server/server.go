@@ -214,6 +214,7 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	s.storages = newStorages(bg, s.log, s.dataDir)
 	s.manager = session.NewManager(sessionConfig(cfg, s.db, s.log), s.verifier, s.storages.open, s.limits, s.bus)
 	s.book = newAddressBook(s.log)
+	s.book.changed = func(detail string) { s.publish(events.Event{Kind: events.AddressChanged, Detail: detail}) }
 	s.recorder, s.wall = ports.NewRecorder(), &ownWall{load: firewall.ReadLocal}
 	return nil
 }
@@ -329,6 +330,11 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) background(ctx context.Context) {
 	s.bg.Go(func() { s.certs.Watch(ctx) })
 	s.bg.Go(func() { s.book.run(ctx) })
+	out := newOutside(s.book, &s.cfg.NAT, s.log)
+	s.bg.Go(func() { out.run(ctx) })
+	if s.cfg.NAT.Router {
+		s.bg.Go(func() { s.keepMapped(ctx, out) })
+	}
 	s.bg.Go(func() { s.noteLogins(ctx) })
 	s.bg.Go(func() { s.keepAudit(ctx) })
 	s.bg.Go(func() { s.watchdog(ctx) })
