@@ -33,7 +33,7 @@ race: ## the same under the race detector, which needs cgo
 	CGO_ENABLED=1 $(GO) test -race -short -p 1 -timeout 20m $(WHOLE)
 
 clients: ## real clients against the real server
-	$(GO) test -count=1 -tags clients -timeout 30m -run 'Wire|Abuse|Mirror|SSHAudit' ./test/clients
+	$(GO) test -count=1 -tags clients -timeout 30m -run 'Wire|Abuse|Mirror|SSHAudit|Calls' ./test/clients
 
 matrix: ## every client, mode and operation
 	$(GO) test -count=1 -tags clients -timeout 30m -run 'TestClients' ./test/clients
