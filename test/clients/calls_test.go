@@ -24,9 +24,9 @@ const callBudget = 28
 var schedulerCalls = regexp.MustCompile(`^\d+ +(futex|nanosleep|epoll_pwait|sched_yield|madvise|tgkill|getpid|rt_sig\w+|sigaltstack|clone3?|mmap|munmap)\(`)
 
 // TestCalls traces the server while a client fetches small files one after
-// another: the calls for each stay within the budget, and no socket is bound
-// to port 0, for which the kernel would search a port, slower with each
-// socket in TIME_WAIT.
+// another: the calls for each stay within the budget, its two replies are one
+// write, listeners are kept, and no socket is bound to port 0, for which the
+// kernel would search a port, slower with each socket in TIME_WAIT.
 func TestCalls(t *testing.T) {
 	Tool(t, "python3", "python3")
 	strace := Tool(t, "strace", "strace")
@@ -40,7 +40,7 @@ func TestCalls(t *testing.T) {
 	}
 	trace := func(n int) string {
 		out := filepath.Join(TempDir(t), "trace")
-		cmd := exec.Command(strace, "-f", "-qq", "-o", out, "-p", strconv.Itoa(s.Pid()))
+		cmd := exec.Command(strace, "-f", "-qq", "-s", "200", "-o", out, "-p", strconv.Itoa(s.Pid()))
 		cmd.SysProcAttr = ours()
 		var said bytes.Buffer
 		cmd.Stderr = &said
@@ -70,6 +70,13 @@ func TestCalls(t *testing.T) {
 	}
 	if each < 8 {
 		t.Errorf("only %.1f system calls for each download were seen; the trace cannot be whole", each)
+	}
+	// The client connects before it asks, so both replies leave in one write.
+	if n := len(regexp.MustCompile(`write\(\d+, "150 [^"]*\\r\\n226 `).FindAllString(b, -1)); n < many*3/4 {
+		t.Errorf("only %d of %d downloads had 150 and 226 in one write, three of four are right", n, many)
+	}
+	if n := strings.Count(b, " bind("); n > many/2 {
+		t.Errorf("%d sockets were bound for %d downloads; kept listeners need far fewer, %d are the limit", n, many, many/2)
 	}
 	if m := regexp.MustCompile(`.*bind\(.*htons\(0\).*`).FindString(a + b); m != "" {
 		t.Errorf("a socket was bound to a port of the kernel's choice:\n%s", m)
