@@ -17,7 +17,7 @@ check: ## form, vet, and a static build
 	@fmt=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); test -z "$$fmt" || { echo "gofmt differs in: $$fmt"; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags clients ./test/clients
-	$(GO) vet -tags lab ./test/netlab
+	$(GO) vet -tags lab ./test/netlab ./internal/nat
 	$(GO) build -o /dev/null ./cmd/portreeve
 
 # Whole servers, and tests that watch the clock, run one package at a time.

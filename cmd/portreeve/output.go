@@ -128,3 +128,10 @@ func orDash(s string) string {
 	}
 	return s
 }
+
+// writeJSONLine prints v on one line, for output that goes on.
+func writeJSONLine(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

@@ -18,7 +18,7 @@ import (
 
 func (a *app) portsCommand() *cobra.Command {
 	c := &cobra.Command{Use: "ports", Short: "The ports the server needs: plan, firewall rules, live state", Args: cobra.ArbitraryArgs, RunE: group}
-	c.AddCommand(a.portsPlan(), a.portsOpen(), a.portsVerify(), a.portsList(), a.portsMatrix())
+	c.AddCommand(a.portsPlan(), a.portsOpen(), a.portsVerify(), a.portsList(), a.portsMatrix(), a.portsMap())
 	return c
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -155,16 +156,31 @@ func (u *UPnP) External(ctx context.Context) (netip.Addr, error) {
 
 // Fault codes of WANIPConnection that need a reaction.
 const (
+	faultNotAllowed    = 606 // many routers: no external port below 1024
 	faultConflict      = 718
 	faultPermanentOnly = 725
 )
 
-// Map asks for the mapping; see Mapper. The external port is the one asked for
-// or the request is refused.
+// Map asks for the mapping; see Mapper. Where another machine has the external
+// port, or the router keeps it for itself, a high one is taken instead.
 func (u *UPnP) Map(ctx context.Context, internal, external uint16, lifetime time.Duration, _ Mapping) (Mapping, error) {
 	if internal == 0 || external == 0 {
 		return Mapping{}, errors.New("nat: port 0 cannot be mapped")
 	}
+	m, err := u.mapTo(ctx, internal, external, lifetime)
+	for n := 0; n < 2; n++ {
+		var r *RefusedError
+		if !errors.As(err, &r) || r.Code != faultConflict && !(r.Code == faultNotAllowed && external < 1024) {
+			break
+		}
+		if other, oerr := u.mapTo(ctx, internal, uint16(20000+rand.IntN(40000)), lifetime); oerr == nil {
+			return other, nil
+		}
+	}
+	return m, err
+}
+
+func (u *UPnP) mapTo(ctx context.Context, internal, external uint16, lifetime time.Duration) (Mapping, error) {
 	add := func(lease uint32) error {
 		return upnpError(u.service.AddPortMappingCtx(ctx, "", external, "TCP", internal, u.local.String(), true, "portreeve", lease))
 	}
