@@ -59,6 +59,7 @@ var oneHome = map[string]string{
 	"github.com/jackc/pgx/v5":         "internal/store",
 	"github.com/go-ldap/ldap/v3":      "internal/auth",
 	"github.com/GehirnInc/crypt":      "internal/auth",
+	"github.com/pquerna/otp":          "internal/auth",
 }
 
 // TestArchitecture fails on any import that the table does not allow.

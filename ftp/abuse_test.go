@@ -32,6 +32,10 @@ func TestRedactOddSpellings(t *testing.T) {
 		{"XYZZY", "XYZZY"},
 		{"PASS", "PASS"},
 		{"RETR hunter2", "RETR hunter2"},
+		{"SITE PSWD old hunter2", "SITE PSWD ***"},
+		{"site  pswd\thunter2", "site pswd ***"},
+		{"SITE CHMOD 600 a", "SITE CHMOD 600 a"},
+		{"SITE", "SITE"},
 		{"", ""},
 	} {
 		if got := redact(tc.line); got != tc.want {

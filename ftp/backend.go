@@ -48,7 +48,8 @@ type Credentials struct {
 // command reader and one transfer). Errors choose replies by *Error or, for
 // plain ones, by errors.Is with fs.ErrNotExist, fs.ErrExist, fs.ErrPermission.
 // Abilities beyond these methods are found by type assertion: Chmoder,
-// TimeSetter, Symlinker, Copier, Spacer, Usage, Diagnoser.
+// TimeSetter, Symlinker, Copier, Spacer, Usage, Diagnoser, PasswordChanger,
+// Welcomer.
 type Session interface {
 	Stat(ctx context.Context, name string) (Info, error)
 	// List streams a directory without "." and "..".
@@ -91,6 +92,18 @@ type Spacer interface {
 // Usage tells quota use (SITE QUOTA, XQUOTA); a limit of 0 is none.
 type Usage interface {
 	Usage(ctx context.Context) (usedBytes, maxBytes, usedFiles, maxFiles int64, err error)
+}
+
+// PasswordChanger lets the user choose a new password (SITE PSWD). The session
+// that is returned takes the place of this one, which is not closed; nil keeps it.
+// The engine asks for it on connections with TLS only.
+type PasswordChanger interface {
+	ChangePassword(ctx context.Context, old, new string) (Session, error)
+}
+
+// Welcomer has something to say to a user who has logged in: it is part of the reply.
+type Welcomer interface {
+	Welcome() string
 }
 
 // Info describes a file for listings and facts. Zero values are left out of facts.

@@ -309,9 +309,13 @@ func (c *Client) trace(sent bool, line string) {
 
 // redactLine cuts the argument of commands that carry secrets.
 func redactLine(line string) string {
-	verb, _, has := strings.Cut(line, " ")
+	verb, arg, has := strings.Cut(line, " ")
 	if has {
 		switch strings.ToUpper(verb) {
+		case "SITE":
+			if len(arg) > 4 && strings.EqualFold(arg[:4], "PSWD") {
+				return line[:len(verb)+5] + " ****"
+			}
 		case "PASS", "ACCT", "ADAT":
 			return verb + " ****"
 		}

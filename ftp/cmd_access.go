@@ -41,6 +41,9 @@ func (c *Conn) cmdPASS(arg string) Reply {
 		return c.failed(err)
 	}
 	c.enter(sess)
+	if w, is := sess.(Welcomer); is {
+		return ok(230, "User %s logged in. %s", c.user, w.Welcome())
+	}
 	return ok(230, "User %s logged in.", c.user)
 }
 

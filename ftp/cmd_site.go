@@ -25,6 +25,7 @@ func siteTable() []siteCommand {
 		{"HELP", "[subcommand]", "List the subcommands or explain one.", (*Conn).siteHELP},
 		{"IDLE", "[seconds]", "Tell or set the idle timeout.", (*Conn).siteIDLE},
 		{"MKDIR", "path", "Make a directory and those above it.", (*Conn).siteMKDIR},
+		{"PSWD", "old new", "Choose a new password, where yours must be changed. TLS only.", (*Conn).sitePSWD},
 		{"QUOTA", "", "Tell what is stored and what may be.", (*Conn).siteQUOTA},
 		{"RMDIR", "path", "Remove an empty directory.", (*Conn).siteRMDIR},
 		{"SYMLINK", "target path", "Make a symbolic link.", (*Conn).siteSYMLINK},
@@ -90,6 +91,29 @@ func (c *Conn) siteSYMLINK(arg string) Reply {
 		return refusal(err, shown(words[1]))
 	}
 	return ok(200, "%s points to %s.", shown(words[1]), shown(words[0]))
+}
+
+// sitePSWD replaces the session by the one that the new password opens.
+func (c *Conn) sitePSWD(arg string) Reply {
+	if c.tlsConn() == nil {
+		return ok(534, "A password is not changed on a connection without TLS; send AUTH TLS first.")
+	}
+	p, is := c.sess.(PasswordChanger)
+	if !is {
+		return ok(502, "The password of this account is set by the administrator.")
+	}
+	words, valid := splitQuoted(arg)
+	if !valid || len(words) != 2 || words[1] == "" {
+		return ok(501, "SITE PSWD takes the old and the new password, in double quotes where they hold spaces.")
+	}
+	s, err := p.ChangePassword(c.ctx, words[0], words[1])
+	if err != nil {
+		return refusal(err, "SITE PSWD")
+	}
+	if s != nil {
+		c.enter(s)
+	}
+	return ok(200, "The password is changed; you are logged in.")
 }
 
 func (c *Conn) siteMKDIR(arg string) Reply {

@@ -76,7 +76,7 @@ func (c *Conn) dispatch(line string) Reply {
 		c.once.rnfr = saved.rnfr
 	}
 	if n, is := c.sess.(interface{ Note(command, path string) }); is && cmd.flags&secret == 0 && cmd.name != "NOOP" {
-		n.Note(cmd.name, arg)
+		n.Note(cmd.name, noted(cmd, arg))
 	}
 	return cmd.run(c, arg)
 }

@@ -456,6 +456,14 @@ func (s *memSession) Symlink(_ context.Context, target, name string) error {
 	return nil
 }
 
+// ChangePassword takes any password for the right one; nothing is kept.
+func (s *memSession) ChangePassword(_ context.Context, old, fresh string) (Session, error) {
+	if old != "secret" || fresh == "weak" {
+		return nil, &Error{553, "That is not possible."}
+	}
+	return nil, nil
+}
+
 func (s *memSession) Copy(_ context.Context, from, to string) error {
 	if err := s.may("copy", to); err != nil {
 		return err

@@ -180,12 +180,24 @@ func miscCommands() []command {
 	}
 }
 
+// noted is the argument of a command that is not secret as it may be logged:
+// SITE PSWD holds passwords, however the word is written or ended.
+func noted(cmd *command, arg string) string {
+	if sub := strings.TrimLeft(arg, " "); cmd.name == "SITE" && len(sub) > 4 && strings.EqualFold(sub[:4], "PSWD") {
+		return sub[:4] + " ***"
+	}
+	return arg
+}
+
 // redact returns the line as it may be logged. Of what is no command only the
 // letters at its beginning are kept: "PASS:secret" and a PASS behind a stray
 // byte hold a password, too.
 func redact(line string) string {
 	verb, arg, _ := strings.Cut(line, " ")
 	cmd := byName[strings.ToUpper(verb)]
+	if cmd != nil && cmd.name == "SITE" && arg != "" {
+		return verb + " " + noted(cmd, arg)
+	}
 	if cmd != nil && (cmd.flags&secret == 0 || arg == "") {
 		return line
 	}

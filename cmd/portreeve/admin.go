@@ -17,7 +17,7 @@ func (a *app) adminCommand() *cobra.Command {
 		Long: `Manage the administrators who use the HTTPS interface ([admin] address). On
 this machine whoever may use the control socket is one already. Scopes: read,
 users, groups, sessions, server, admins, or all.`}
-	c.AddCommand(a.adminAdd(), a.adminList(), a.adminSet(), a.adminRemove())
+	c.AddCommand(a.adminAdd(), a.adminList(), a.adminSet(), a.adminRemove(), a.adminTOTP())
 	return c
 }
 

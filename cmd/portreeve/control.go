@@ -24,6 +24,7 @@ func control(socket string) server.Service {
 			return err
 		}
 		svc, err := admin.New(admin.Config{Store: s.Store(), Events: s.Bus(), Live: s.Manager(), Hash: hasher.Hash, CheckHash: hasher.Check, DataDir: s.Config().DataDir, Log: s.Log(),
+			Policy: func(user, password string) error { return server.PasswordPolicy(s.Config()).Check(user, password) },
 			Limits: s.Limits(), Measure: s.Measure})
 		if err != nil {
 			return err

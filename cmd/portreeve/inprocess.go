@@ -40,7 +40,8 @@ func (a *app) inProcess(ctx context.Context, cfg *config.Config, f func(context.
 	if err != nil {
 		return err
 	}
-	svc, err := admin.New(admin.Config{Store: db, Events: bus, Hash: hasher.Hash, CheckHash: hasher.Check, DataDir: cfg.DataDir, Measure: server.Measure})
+	svc, err := admin.New(admin.Config{Store: db, Events: bus, Hash: hasher.Hash, CheckHash: hasher.Check, DataDir: cfg.DataDir,
+		Policy: server.PasswordPolicy(cfg).Check, Measure: server.Measure})
 	if err != nil {
 		return err
 	}

@@ -173,6 +173,13 @@ type accounts interface {
 	CreateToken(ctx context.Context, n admin.NewToken) (admin.MadeToken, error)
 	Tokens(ctx context.Context, administrator string) ([]account.Token, error)
 	DeleteToken(ctx context.Context, id string) error
+
+	EnableTOTP(ctx context.Context, name string) (admin.Enrolled, error)
+	DisableTOTP(ctx context.Context, name string) error
+	NewRecovery(ctx context.Context, name string) ([]string, error)
+	EnableAdministratorTOTP(ctx context.Context, name string) (admin.Enrolled, error)
+	DisableAdministratorTOTP(ctx context.Context, name string) error
+	NewAdministratorRecovery(ctx context.Context, name string) ([]string, error)
 }
 
 // withAccounts runs f against the running server, or against the database when

@@ -19,7 +19,7 @@ func (a *app) userCommand() *cobra.Command {
 sessions that are logged in; without one it is written to the database directly.`}
 	c.AddCommand(a.userAdd(), a.userList(), a.userShow(), a.userSet(), a.userPasswd(),
 		a.userSwitch("disable", "Refuse log-ins of a user and end the sessions", true),
-		a.userSwitch("enable", "Allow log-ins of a user again", false), a.userRemove(), a.userKeyCommand())
+		a.userSwitch("enable", "Allow log-ins of a user again", false), a.userRemove(), a.userKeyCommand(), a.userTOTP())
 	return c
 }
 

@@ -25,7 +25,7 @@ import (
 type userFlags struct {
 	home, comment, rights, expires         string
 	rules, mounts, networks, protocols     []string
-	certificates, groups, hours            []string
+	certificates, groups, hours, auth      []string
 	allow, deny, hide                      []string
 	quotaBytes, bandwidthDown, bandwidthUp string
 	quotaFiles                             int64
@@ -58,6 +58,7 @@ func (u *userFlags) registerShared(f *pflag.FlagSet) {
 	f.StringSliceVar(&u.networks, "network", nil, "log-in only from this network, `CIDR`, such as 192.0.2.0/24; any lifts it")
 	f.StringSliceVar(&u.protocols, "protocol", nil, "log-in only by this `PROTOCOL`: ftp, ftps, sftp; any lifts it")
 	f.StringArrayVar(&u.hours, "hours", nil, "log-in only in this `WINDOW`, such as \"mon-fri 08:00-18:00\"; repeated for more; any lifts it")
+	f.StringSliceVar(&u.auth, "auth", nil, "what a log-in must prove, all of the `LIST` in this order: publickey (on FTPS the client certificate), password, totp; any lifts it")
 	f.StringArrayVar(&u.allow, "allow", nil, "file names that may be used below a path, `PATH=PATTERNS`, such as /in=*.csv,*.txt; PATH= lifts it")
 	f.StringArrayVar(&u.deny, "deny", nil, "names that cannot be used below a path, `PATH=PATTERNS`, such as /=*.exe")
 	f.StringArrayVar(&u.hide, "hide", nil, "names that do not appear below a path, `PATH=PATTERNS`, such as /=.*")
@@ -89,6 +90,7 @@ func (u *userFlags) settings(cmd *cobra.Command) (admin.Settings, error) {
 	given("bandwidth-up", func() (err error) { s.BandwidthUp, err = octets(new(config.Rate), u.bandwidthUp); return })
 	given("network", func() (err error) { s.Networks, err = networks(u.networks); return })
 	given("protocol", func() error { s.Protocols = words(u.protocols, "any"); return nil })
+	given("auth", func() error { s.Auth = words(u.auth, "any"); return nil })
 	given("expires", func() (err error) { s.Expires, err = expiry(u.expires, time.Now()); return })
 	given("certificate", func() (err error) { s.Certificates, err = fingerprints(u.certificates); return })
 	given("rights", func() error {
@@ -252,7 +254,7 @@ func hours(in []string) (*[]account.Hours, error) {
 func forGroup(s admin.Settings) admin.GroupSettings {
 	return admin.GroupSettings{Comment: s.Comment, Home: s.Home, Mounts: s.Mounts, DropMounts: s.DropMounts, Rules: s.Rules, ChangeRules: s.ChangeRules,
 		DropRules: s.DropRules, QuotaBytes: s.QuotaBytes, QuotaFiles: s.QuotaFiles, BandwidthDown: s.BandwidthDown, BandwidthUp: s.BandwidthUp,
-		MaxSessions: s.MaxSessions, Protocols: s.Protocols, Networks: s.Networks, Hours: s.Hours}
+		MaxSessions: s.MaxSessions, Protocols: s.Protocols, Networks: s.Networks, Hours: s.Hours, Auth: s.Auth}
 }
 
 func addMounts(s *admin.Settings, in []string) error {

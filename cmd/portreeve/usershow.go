@@ -50,7 +50,7 @@ func showUser(w io.Writer, u account.User) error {
 	add("comment", u.Comment)
 	add("groups", strings.Join(u.Groups, ", "))
 	rows = append(rows, settingRows(account.Group{Mounts: u.Mounts, Rules: u.Rules, Quota: u.Quota, Bandwidth: u.Bandwidth, MaxSessions: u.MaxSessions,
-		Protocols: u.Protocols, Networks: u.Networks, Hours: u.Hours}, len(u.Groups) == 0)...)
+		Protocols: u.Protocols, Networks: u.Networks, Hours: u.Hours, Auth: u.Auth}, len(u.Groups) == 0)...)
 	if !u.Expires.IsZero() {
 		add("expires", when(u.Expires))
 	}
@@ -62,6 +62,9 @@ func showUser(w io.Writer, u account.User) error {
 	}
 	if u.KeyOnly {
 		add("password", "not accepted")
+	}
+	if u.TOTP {
+		add("second factor", "codes (TOTP)")
 	}
 	if u.MustChange {
 		add("password", "must be changed")
@@ -123,6 +126,7 @@ func settingRows(g account.Group, defaults bool) (rows [][]string) {
 		nets = append(nets, n.String())
 	}
 	add("networks", strings.Join(nets, ", "))
+	add("log-in needs", strings.Join(g.Auth, ", then "))
 	for _, h := range g.Hours {
 		add("hours", h.String())
 	}

@@ -93,6 +93,9 @@ type User struct {
 	Keys         []string       `json:"keys,omitempty"`         // SSH public keys, authorized_keys form
 	Certificates []string       `json:"certificates,omitempty"` // SHA-256 fingerprints (hex) of TLS client certificates
 	KeyOnly      bool           `json:"key_only,omitempty"`     // no password on any protocol
+	Auth         []string       `json:"auth,omitempty"`         // factors needed, in this order; empty: see Next
+	TOTP         bool           `json:"totp,omitempty"`         // a secret for codes is kept
+	TOTPSecret   string         `json:"-"`                      // base32; never shown again once it was made
 	CreatedAt    time.Time      `json:"created_at,omitzero"`
 	UpdatedAt    time.Time      `json:"updated_at,omitzero"`
 	LastLogin    time.Time      `json:"last_login,omitzero"`
@@ -112,6 +115,7 @@ type Group struct {
 	Protocols   []string       `json:"protocols,omitempty"`
 	Networks    []netip.Prefix `json:"networks,omitempty"`
 	Hours       []Hours        `json:"hours,omitempty"`
+	Auth        []string       `json:"auth,omitempty"` // factors needed to log in, in this order
 	CreatedAt   time.Time      `json:"created_at,omitzero"`
 	UpdatedAt   time.Time      `json:"updated_at,omitzero"`
 }

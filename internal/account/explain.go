@@ -11,7 +11,7 @@ import (
 // Verdict is yes or no to one question about an account, with the setting that
 // decided.
 type Verdict struct {
-	What    string `json:"what"` // a right, or "enabled", "expiry", "protocol", "network", "hours"
+	What    string `json:"what"` // a right, or "enabled", "expiry", "protocol", "network", "hours", "factors"
 	Allowed bool   `json:"allowed"`
 	Why     string `json:"why"`
 }
@@ -146,5 +146,27 @@ func explainLogin(u User, groups []Group, q Question) []Verdict {
 		}
 		v.Why = "only " + strings.Join(words, "; ") + origin(len(u.Hours) > 0, func(g Group) bool { return len(g.Hours) > 0 })
 	}
-	return append(out, v)
+	out = append(out, v)
+	if len(e.Auth) > 0 || u.KeyOnly || u.TOTP {
+		out = append(out, explainFactors(u, e, groups))
+	}
+	return out
+}
+
+// explainFactors says what a log-in must prove; nobody is refused by it alone.
+func explainFactors(u, e User, groups []Group) Verdict {
+	v := Verdict{"factors", true, "a key alone, or a password and a code"}
+	switch {
+	case len(e.Auth) > 0:
+		v.Why = "needs " + strings.Join(e.Auth, ", then ") + ", set for the user"
+		if len(u.Auth) == 0 {
+			v.Why = "needs " + strings.Join(e.Auth, ", then ") + ", from group " + firstGroup(u, groups, func(g Group) bool { return len(g.Auth) > 0 })
+		}
+		if slices.Contains(e.Auth, FactorCode) && !u.TOTP {
+			v.Allowed, v.Why = false, v.Why+"; but the account has no second factor yet"
+		}
+	case u.KeyOnly:
+		v.Why = "a key or client certificate only; no password, set for the user"
+	}
+	return v
 }

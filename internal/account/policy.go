@@ -18,7 +18,7 @@ import (
 // A zero field says nothing. Bytes and files of a quota and the two directions
 // of a bandwidth are settings of their own. Mounts and rules are settled path
 // by path: a group's mount at /shared is added unless the user, or an earlier
-// group, has one at /shared. Lists (protocols, networks, hours) are taken
+// group, has one at /shared. Lists (protocols, networks, hours, auth) are taken
 // whole, never mixed. Homes and mount sources of groups are templates (%u, %g);
 // one that cannot be expanded is left out, so the user has no home rather than
 // a wrong one. Groups that u does not name are ignored; groups may be in any order.
@@ -56,6 +56,7 @@ func (u User) Inherit(groups []Group) User {
 		u.Protocols = firstList(u.Protocols, g.Protocols)
 		u.Networks = firstList(u.Networks, g.Networks)
 		u.Hours = firstList(u.Hours, g.Hours)
+		u.Auth = firstList(u.Auth, g.Auth)
 	}
 	return u
 }

@@ -39,6 +39,7 @@ func (u User) Validate() error {
 			bad.add(fmt.Sprintf("certificate %s is listed twice", c))
 		}
 	}
+	bad.checkAuth(u.Auth, u.KeyOnly)
 	for _, k := range u.Keys {
 		if strings.ContainsAny(k, "\r\n\x00") || strings.TrimSpace(k) == "" {
 			bad.add("an SSH key must be one line")
@@ -54,6 +55,7 @@ func (g Group) Validate() error {
 	bad.text("comment", g.Comment)
 	bad.template("home", g.Home)
 	bad.shared(g.Mounts, g.Rules, g.Quota, g.Bandwidth, g.MaxSessions, g.Protocols, g.Networks, g.Hours)
+	bad.checkAuth(g.Auth, false)
 	for _, m := range g.Mounts {
 		bad.template("mount "+m.Path, m.Source)
 	}

@@ -21,10 +21,12 @@ type Config struct {
 	Hash   func(ctx context.Context, password string) (string, error) // of auth.Hasher
 	// CheckHash says whether a hash that was brought along can be verified; nil: none can be brought.
 	CheckHash func(hash string) error
-	DataDir   string         // absolute; homes must not contain it
-	Log       *slog.Logger   // nil: silent
-	Limits    *limits.Limits // of the running server; nil: none
-	Measure   Measure        // nil: quota cannot be counted anew
+	// Policy refuses new passwords that are not good enough, with fault.Invalid; nil: all are.
+	Policy  func(user, password string) error
+	DataDir string         // absolute; homes must not contain it
+	Log     *slog.Logger   // nil: silent
+	Limits  *limits.Limits // of the running server; nil: none
+	Measure Measure        // nil: quota cannot be counted anew
 }
 
 // Service carries out administrative operations. Safe for concurrent use.
@@ -35,6 +37,7 @@ type Service struct {
 	live      Live
 	hash      func(ctx context.Context, password string) (string, error)
 	checkHash func(hash string) error
+	policy    func(user, password string) error
 	data      string
 	log       *slog.Logger
 
@@ -50,7 +53,7 @@ func New(c Config) (*Service, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, checkHash: c.CheckHash, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, measure: c.Measure}, nil
+	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, checkHash: c.CheckHash, policy: c.Policy, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, measure: c.Measure}, nil
 }
 
 type actorKey struct{}

@@ -399,7 +399,7 @@ func TestSettingsReachTheUser(t *testing.T) {
 		Mounts: []account.Mount{{Path: "/m"}}, DropMounts: []string{"/old"}, Rules: []account.Rule{{Path: "/r"}}, DropRules: []string{"/old"},
 		QuotaBytes: ptr(int64(1)), QuotaFiles: ptr(int64(1)), BandwidthDown: ptr(int64(1)), BandwidthUp: ptr(int64(1)), MaxSessions: ptr(1),
 		Protocols: &[]string{"ftp"}, Networks: &[]netip.Prefix{{}}, Hours: &[]account.Hours{{}}, Expires: ptr(time.Unix(1, 0)),
-		Keys: &[]string{"k"}, Certificates: &[]string{"c"}, KeyOnly: ptr(true),
+		Keys: &[]string{"k"}, Certificates: &[]string{"c"}, KeyOnly: ptr(true), Auth: &[]string{"publickey"},
 		AddGroups: []string{"g"}, DropGroups: []string{"old"}, ChangeRules: []RuleChange{{Path: "/r"}},
 	}
 	v := reflect.ValueOf(full)

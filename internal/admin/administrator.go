@@ -244,15 +244,22 @@ func (s *Service) CreateToken(ctx context.Context, n NewToken) (MadeToken, error
 	if err := grantable(ctx, granted); err != nil {
 		return MadeToken{}, err
 	}
+	// Who has proved more than a token may not make one that proves it for ever.
+	t.Verified = false
+	return s.keepToken(ctx, t)
+}
+
+// keepToken gives a token its id and secret and stores it.
+func (s *Service) keepToken(ctx context.Context, t account.Token) (MadeToken, error) {
 	var b [40]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	t.ID = hex.EncodeToString(b[:8])
 	secret := base64.RawURLEncoding.EncodeToString(b[8:])
 	made, err := s.store.CreateToken(ctx, t, hashToken(secret))
 	if err != nil {
-		return MadeToken{}, noAdministrator(n.Administrator, err)
+		return MadeToken{}, noAdministrator(t.Administrator, err)
 	}
-	s.record(ctx, "", "token "+t.ID+" of administrator "+a.Name+" made")
+	s.record(ctx, "", "token "+t.ID+" of administrator "+t.Administrator+" made")
 	return MadeToken{Token: made, Secret: tokenPrefix + t.ID + "_" + secret}, nil
 }
 
@@ -318,7 +325,7 @@ func (s *Service) Authenticate(ctx context.Context, token string) (Principal, er
 			s.log.Warn("the time of a token's use could not be kept", "token", id, "err", err)
 		}
 	}
-	p := Principal{Name: a.Name, Groups: a.Groups}
+	p := Principal{Name: a.Name, Groups: a.Groups, Unverified: a.TOTP && !t.Verified}
 	for _, sc := range a.Scopes {
 		if len(t.Scopes) == 0 || slices.Contains(t.Scopes, sc) {
 			p.Scopes = append(p.Scopes, Scope(sc))

@@ -53,7 +53,7 @@ func (s *Service) CreateAll(ctx context.Context, b Batch) (Made, error) {
 	users := make([]account.User, len(b.Users))
 	for i, n := range b.Users {
 		u := n.User
-		u.ID, u.PasswordHash = 0, n.Hash
+		u.ID, u.PasswordHash, u.TOTP = 0, n.Hash, false
 		if u.Home == "" && len(u.Groups) == 0 {
 			u.Home = s.defaultHome(u.Name)
 		}

@@ -34,6 +34,7 @@ type GroupSettings struct {
 	Protocols *[]string        `json:"protocols,omitempty"`
 	Networks  *[]netip.Prefix  `json:"networks,omitempty"`
 	Hours     *[]account.Hours `json:"hours,omitempty"`
+	Auth      *[]string        `json:"auth,omitempty"`
 
 	IfMatch string `json:"-"` // the version the change is meant for; see Version
 }
@@ -61,6 +62,7 @@ func (s GroupSettings) apply(g *account.Group) {
 	set(&g.Protocols, s.Protocols)
 	set(&g.Networks, s.Networks)
 	set(&g.Hours, s.Hours)
+	set(&g.Auth, s.Auth)
 	g.Mounts = merge(g.Mounts, s.Mounts, s.DropMounts, func(m account.Mount) string { return m.Path })
 	g.Rules = merge(g.Rules, s.Rules, s.DropRules, func(r account.Rule) string { return r.Path })
 	g.Rules = changeRules(g.Rules, s.ChangeRules)

@@ -57,6 +57,9 @@ func (s *Service) AddKeys(ctx context.Context, name string, lines []string) ([]K
 	if err := account.ValidName(name); err != nil {
 		return nil, err
 	}
+	if err := s.may(ctx, ScopeUsers); err != nil {
+		return nil, err
+	}
 	if len(lines) == 0 {
 		return nil, fault.Text(fault.Invalid, "no key is given")
 	}
@@ -105,6 +108,9 @@ func (s *Service) AddKeys(ctx context.Context, name string, lines []string) ([]K
 // Faults: Invalid, NotExist, Unavailable.
 func (s *Service) RemoveKey(ctx context.Context, name, which string) (Key, error) {
 	if err := account.ValidName(name); err != nil {
+		return Key{}, err
+	}
+	if err := s.may(ctx, ScopeUsers); err != nil {
 		return Key{}, err
 	}
 	var gone Key

@@ -61,6 +61,9 @@ type Principal struct {
 	// Groups limits an administrator to accounts that are members of these and
 	// of no other groups; empty is no limit.
 	Groups []string
+	// Unverified: the administrator has a second factor and the token was not
+	// made with it, so nothing but VerifyToken is possible.
+	Unverified bool
 }
 
 type principalKey struct{}
@@ -68,6 +71,14 @@ type principalKey struct{}
 // WithPrincipal limits what the calls with ctx may do, and names the actor.
 func WithPrincipal(ctx context.Context, p Principal) context.Context {
 	return WithActor(context.WithValue(ctx, principalKey{}, &p), "administrator "+p.Name)
+}
+
+// Caller is the name of the administrator who asks, "" for the owner of the machine.
+func Caller(ctx context.Context) string {
+	if p := principal(ctx); p != nil {
+		return p.Name
+	}
+	return ""
 }
 
 func principal(ctx context.Context) *Principal {
@@ -80,6 +91,9 @@ func (s *Service) May(ctx context.Context, scope Scope) error { return s.may(ctx
 
 func (s *Service) may(ctx context.Context, scope Scope) error {
 	p := principal(ctx)
+	if p != nil && p.Unverified {
+		return fault.Text(fault.Denied, fmt.Sprintf("%s has a second factor: send a code to POST /v1/verification, and use the token that it gives", p.Name))
+	}
 	if p == nil || slices.Contains(p.Scopes, scope) {
 		return nil
 	}

@@ -42,6 +42,7 @@ type Settings struct {
 	Keys         *[]string        `json:"keys,omitempty"`
 	Certificates *[]string        `json:"certificates,omitempty"` // SHA-256 fingerprints, hex
 	KeyOnly      *bool            `json:"key_only,omitempty"`
+	Auth         *[]string        `json:"auth,omitempty"` // factors needed, in this order: publickey, password, totp
 
 	IfMatch string `json:"-"` // the version the change is meant for, see Version; empty: any
 }
@@ -117,6 +118,7 @@ func (s Settings) apply(u *account.User) {
 	set(&u.Keys, s.Keys)
 	set(&u.Certificates, s.Certificates)
 	set(&u.KeyOnly, s.KeyOnly)
+	set(&u.Auth, s.Auth)
 	u.Mounts = merge(u.Mounts, s.Mounts, s.DropMounts, func(m account.Mount) string { return m.Path })
 	u.Rules = merge(u.Rules, s.Rules, s.DropRules, func(r account.Rule) string { return r.Path })
 	u.Rules = changeRules(u.Rules, s.ChangeRules)

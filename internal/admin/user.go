@@ -156,7 +156,7 @@ func (s *Service) SetPassword(ctx context.Context, name, password string) error 
 		return err
 	}
 	// Hashing takes long enough that no transaction should wait for it.
-	var fresh account.User
+	fresh := account.User{Name: name}
 	if err := s.setHash(ctx, &fresh, password); err != nil {
 		return err
 	}
@@ -247,6 +247,11 @@ func (s *Service) setHash(ctx context.Context, u *account.User, password string)
 	// could be set but never typed.
 	if strings.ContainsFunc(password, unicode.IsControl) {
 		return fault.Text(fault.Invalid, "the password contains a control character, which no client can send")
+	}
+	if s.policy != nil {
+		if err := s.policy(u.Name, password); err != nil {
+			return err
+		}
 	}
 	h, err := s.hash(ctx, password)
 	u.PasswordHash = h

@@ -50,6 +50,7 @@ func (f *fakeServer) Reload(context.Context) (Reloaded, error) {
 func (f *fakeServer) Stop(reason string) { f.stopped <- reason }
 
 type rig struct {
+	svc    *admin.Service
 	client *Client
 	live   *live
 	server *fakeServer
@@ -70,6 +71,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.svc = svc
 	path := filepath.Join(r.data, "portreeve.sock")
 	ln, err := Listen(path)
 	if err != nil {

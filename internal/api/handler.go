@@ -25,13 +25,14 @@ type handler struct {
 	admin  *admin.Service
 	server Server
 	mux    *http.ServeMux
+	codes  *buckets // tries of second factors
 }
 
 // New returns the handler of the administrative API. It does not ask who
 // calls: on the unix socket whoever can connect is an administrator, and
 // Authenticated puts the tokens in front of it.
 func New(a *admin.Service, s Server) http.Handler {
-	h := &handler{admin: a, server: s, mux: http.NewServeMux()}
+	h := &handler{admin: a, server: s, mux: http.NewServeMux(), codes: newBuckets(codeRate, codeBurst)}
 	for _, rt := range h.routes() {
 		h.mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) {
 			err := h.may(r, &rt)

@@ -19,6 +19,9 @@ type Origin struct {
 	Local    netip.AddrPort
 	TLS      bool   // the control connection is protected now
 	Host     string // HOST command or SNI, "" when none
+	// Proved are the factors that the connection has proved already for the
+	// user who logs in now, in order; the session manager keeps them.
+	Proved []string
 }
 
 // Credential is what a client offers. It is sealed: the types below are all there are.
@@ -28,7 +31,12 @@ type Credential interface {
 }
 
 // Password is a name and a clear-text password.
-type Password struct{ User, Secret string }
+type Password struct {
+	User, Secret string
+	// Joined: the protocol has no way to ask for a code, so where the account
+	// needs one it is at the end of Secret.
+	Joined bool
+}
 
 // ClientCert is a TLS client certificate that the handshake has verified
 // (chain) or at least proved possession of (Chains empty).
@@ -64,7 +72,8 @@ func (p Password) MarshalText() ([]byte, error) { return []byte(p.String()), nil
 // Identity is a verified person.
 type Identity struct {
 	User   account.User
-	Method string // "password", "certificate", "key", "anonymous"
+	Method string   // "password", "certificate", "key", "anonymous", ...; several are joined by "+"
+	Proved []string // the factors this credential has proved; set by Factors
 }
 
 // ErrMore means the credential was right and another factor is needed.

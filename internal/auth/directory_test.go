@@ -173,7 +173,7 @@ func TestDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		login := func(name, secret string) (Identity, error) {
-			return v.Verify(context.Background(), Origin{Protocol: "ftps"}, Password{name, secret})
+			return v.Verify(context.Background(), Origin{Protocol: "ftps"}, Password{User: name, Secret: secret})
 		}
 		id, err := login("ann", "ann-secret")
 		if err != nil || id.Method != "ldap" || id.User.Home != "/srv/ann" || !slices.Equal(id.User.Groups, []string{"staff"}) {
@@ -183,8 +183,8 @@ func TestDirectory(t *testing.T) {
 			t.Errorf("tls %v: a user with a row: %+v, %v", startTLS, id, err)
 		}
 		for what, p := range map[string]Password{
-			"a wrong password": {"ann", "bob-secret"}, "an empty password": {"ann", ""}, "an unknown user": {"zed", "x"}, "two entries of a name": {"twin", "twin-secret"},
-			"an own password": {"own", "x"}, "a star": {"*", "ann-secret"}, "an injection": {"ann)(uid=*", "ann-secret"},
+			"a wrong password": {User: "ann", Secret: "bob-secret"}, "an empty password": {User: "ann", Secret: ""}, "an unknown user": {User: "zed", Secret: "x"}, "two entries of a name": {User: "twin", Secret: "twin-secret"},
+			"an own password": {User: "own", Secret: "x"}, "a star": {User: "*", Secret: "ann-secret"}, "an injection": {User: "ann)(uid=*", Secret: "ann-secret"},
 		} {
 			if _, err := login(p.User, p.Secret); !errors.Is(err, ErrBad) {
 				t.Errorf("tls %v: %s: %v", startTLS, what, err)
@@ -201,7 +201,7 @@ func TestDirectory(t *testing.T) {
 	if err := v.Ready(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.Verify(context.Background(), Origin{}, Password{"ann", "ann-secret"}); fault.KindOf(err) != fault.Unavailable {
+	if _, err := v.Verify(context.Background(), Origin{}, Password{User: "ann", Secret: "ann-secret"}); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("an unknown authority: %v", err)
 	}
 	// The names are escaped where they reach a filter.

@@ -47,14 +47,14 @@ func TestLDAPDown(t *testing.T) {
 	for name, addr := range map[string]string{"silent": silent.Addr().String(), "refused": refused.Addr().String()} {
 		v := ldapVerifier(t, "ldap://"+addr, rows)
 		began := time.Now()
-		_, err := v.Verify(t.Context(), Origin{}, Password{"ann", "secret"})
+		_, err := v.Verify(t.Context(), Origin{}, Password{User: "ann", Secret: "secret"})
 		if fault.KindOf(err) != fault.Unavailable || errors.Is(err, ErrBad) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if took := time.Since(began); took > 4*time.Second {
 			t.Errorf("%s: it took %v", name, took)
 		}
-		for _, p := range []Password{{"ann", ""}, {"own", "secret"}, {"a*)(uid=*", "x"}} {
+		for _, p := range []Password{{User: "ann", Secret: ""}, {User: "own", Secret: "secret"}, {User: "a*)(uid=*", Secret: "x"}} {
 			if _, err := v.Verify(t.Context(), Origin{}, p); !errors.Is(err, ErrBad) {
 				t.Errorf("%s: %v reached the directory: %v", name, p, err)
 			}

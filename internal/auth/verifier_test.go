@@ -132,7 +132,7 @@ func TestPasswordVerifier(t *testing.T) {
 		t.Errorf("a certificate: %v", err)
 	}
 	v.Users = &directory{down: errors.New("no database")}
-	if _, err := v.Verify(t.Context(), here, Password{"ann", "secret"}); errors.Is(err, ErrBad) || err == nil {
+	if _, err := v.Verify(t.Context(), here, Password{User: "ann", Secret: "secret"}); errors.Is(err, ErrBad) || err == nil {
 		t.Errorf("database down: %v; it must not look like a wrong password", err)
 	}
 }
@@ -143,7 +143,7 @@ func TestPasswordVerifierBusy(t *testing.T) {
 	v := &PasswordVerifier{Users: people(t, h), Hasher: h}
 	h.slots <- struct{}{}
 	for _, name := range []string{"ann", "nobody", "disabled", "nopassword", "broken"} {
-		if _, err := v.Verify(t.Context(), here, Password{name, "secret"}); fault.KindOf(err) != fault.Limit {
+		if _, err := v.Verify(t.Context(), here, Password{User: name, Secret: "secret"}); fault.KindOf(err) != fault.Limit {
 			t.Errorf("%s: %v, want fault.Limit", name, err)
 		}
 	}
@@ -159,18 +159,18 @@ func TestRehash(t *testing.T) {
 		got = append(got, [2]string{o, n})
 		return fail
 	}}
-	if _, err := v.Verify(t.Context(), here, Password{"ann", "wrong"}); err == nil || len(got) != 0 {
+	if _, err := v.Verify(t.Context(), here, Password{User: "ann", Secret: "wrong"}); err == nil || len(got) != 0 {
 		t.Errorf("a wrong password: %v, hook %v", err, got)
 	}
 	fail = errors.New("read-only")
-	if _, err := v.Verify(t.Context(), here, Password{"ann", "Größe & Maß"}); err != nil || len(got) != 1 || got[0][0] != old {
+	if _, err := v.Verify(t.Context(), here, Password{User: "ann", Secret: "Größe & Maß"}); err != nil || len(got) != 1 || got[0][0] != old {
 		t.Fatalf("a failing hook: %v, hook %v", err, got)
 	}
 	if ok, _ := h.Verify(t.Context(), got[0][1], "Größe & Maß"); !ok {
 		t.Error("the new hash does not match")
 	}
 	d.users["ann"] = account.User{Name: "ann", PasswordHash: got[0][1]}
-	if _, err := v.Verify(t.Context(), here, Password{"ann", "Größe & Maß"}); err != nil || len(got) != 1 {
+	if _, err := v.Verify(t.Context(), here, Password{User: "ann", Secret: "Größe & Maß"}); err != nil || len(got) != 1 {
 		t.Errorf("a present hash was renewed: %v, %d", err, len(got))
 	}
 }
@@ -179,16 +179,16 @@ func TestFloor(t *testing.T) {
 	h := newHasher(t, HasherOptions{})
 	v := &PasswordVerifier{Users: people(t, h), Hasher: h, Floor: 60 * time.Millisecond}
 	began := time.Now()
-	if _, err := v.Verify(t.Context(), here, Password{"ann", "wrong"}); !errors.Is(err, ErrBad) || time.Since(began) < 60*time.Millisecond {
+	if _, err := v.Verify(t.Context(), here, Password{User: "ann", Secret: "wrong"}); !errors.Is(err, ErrBad) || time.Since(began) < 60*time.Millisecond {
 		t.Errorf("%v after %v", err, time.Since(began))
 	}
 	v.Floor = time.Hour
-	if _, err := v.Verify(t.Context(), here, Password{"ann", "secret"}); err != nil {
+	if _, err := v.Verify(t.Context(), here, Password{User: "ann", Secret: "secret"}); err != nil {
 		t.Errorf("a success waits for the floor: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := v.Verify(ctx, here, Password{"ann", "wrong"}); fault.KindOf(err) != fault.Canceled {
+	if _, err := v.Verify(ctx, here, Password{User: "ann", Secret: "wrong"}); fault.KindOf(err) != fault.Canceled {
 		t.Errorf("ended context: %v", err)
 	}
 }
@@ -204,7 +204,7 @@ func TestTimingEqual(t *testing.T) {
 	for range 15 {
 		for _, name := range names {
 			began := time.Now()
-			if _, err := v.Verify(t.Context(), here, Password{name, "wrong"}); !errors.Is(err, ErrBad) {
+			if _, err := v.Verify(t.Context(), here, Password{User: name, Secret: "wrong"}); !errors.Is(err, ErrBad) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			took[name] = append(took[name], time.Since(began))
@@ -278,7 +278,7 @@ func TestCertVerifier(t *testing.T) {
 		{"e-mail", ClientCert{User: "bob@example.org", Leaf: named, Chains: chain}, MapEmail, true},
 		{"e-mail, not mapped", ClientCert{User: "bob@example.org", Leaf: named, Chains: chain}, MapCommonName | MapDNS, false},
 		{"DNS name", ClientCert{User: "carol", Leaf: named, Chains: chain}, MapDNS, true},
-		{"password", Password{"ann", "x"}, all, false},
+		{"password", Password{User: "ann", Secret: "x"}, all, false},
 	}
 	for _, tt := range tests {
 		v := &CertVerifier{Users: d, Mapping: tt.mapping}
@@ -295,13 +295,13 @@ func TestCertVerifier(t *testing.T) {
 func TestAnonymousVerifier(t *testing.T) {
 	v := &AnonymousVerifier{Account: account.Anonymous("/srv/pub", account.ReadOnly)}
 	for name, want := range map[string]bool{"anonymous": true, "ftp": true, "Anonymous": false, "ann": false, "": false} {
-		id, err := v.Verify(t.Context(), here, Password{name, "me@example.org"})
+		id, err := v.Verify(t.Context(), here, Password{User: name, Secret: "me@example.org"})
 		if want && (err != nil || id.User.Name != "anonymous" || id.Method != "anonymous") || !want && !errors.Is(err, ErrBad) {
 			t.Errorf("%q: %+v, %v", name, id, err)
 		}
 	}
 	v.Account.Networks = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	if _, err := v.Verify(t.Context(), here, Password{"ftp", ""}); !errors.Is(err, ErrBad) {
+	if _, err := v.Verify(t.Context(), here, Password{User: "ftp", Secret: ""}); !errors.Is(err, ErrBad) {
 		t.Errorf("from outside: %v", err)
 	}
 }
@@ -319,22 +319,22 @@ func TestChain(t *testing.T) {
 		cred   Credential
 		method string
 	}{
-		{Password{"ann", "secret"}, "password"}, {Password{"ftp", ""}, "anonymous"}, {ClientCert{User: "ann", Leaf: leaf}, "certificate"},
-		{Password{"ann", "wrong"}, ""}, {PublicKey{User: "ann"}, ""},
+		{Password{User: "ann", Secret: "secret"}, "password"}, {Password{User: "ftp", Secret: ""}, "anonymous"}, {ClientCert{User: "ann", Leaf: leaf}, "certificate"},
+		{Password{User: "ann", Secret: "wrong"}, ""}, {PublicKey{User: "ann"}, ""},
 	} {
 		id, err := ch.Verify(t.Context(), here, tt.cred)
 		if id.Method != tt.method || (tt.method == "") != errors.Is(err, ErrBad) {
 			t.Errorf("%T %s: %+v, %v", tt.cred, tt.cred.Username(), id, err)
 		}
 	}
-	if _, err := (Chain{}).Verify(t.Context(), here, Password{"ann", "secret"}); !errors.Is(err, ErrBad) {
+	if _, err := (Chain{}).Verify(t.Context(), here, Password{User: "ann", Secret: "secret"}); !errors.Is(err, ErrBad) {
 		t.Errorf("an empty chain: %v", err)
 	}
-	if _, err := (Chain{pw}).Verify(t.Context(), here, Password{"anonymous", "x"}); !errors.Is(err, ErrBad) {
+	if _, err := (Chain{pw}).Verify(t.Context(), here, Password{User: "anonymous", Secret: "x"}); !errors.Is(err, ErrBad) {
 		t.Errorf("anonymous without its verifier: %v", err)
 	}
 	down := &PasswordVerifier{Users: &directory{down: fault.Text(fault.Unavailable, "down")}, Hasher: h}
-	if _, err := (Chain{down, pw}).Verify(t.Context(), here, Password{"ann", "secret"}); fault.KindOf(err) != fault.Unavailable {
+	if _, err := (Chain{down, pw}).Verify(t.Context(), here, Password{User: "ann", Secret: "secret"}); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("a verifier that is down was passed over: %v", err)
 	}
 }
@@ -346,7 +346,7 @@ func TestVerifyConcurrently(t *testing.T) {
 	for i := range 40 {
 		wg.Go(func() {
 			secret := []string{"secret", "wrong"}[i%2]
-			_, err := v.Verify(t.Context(), here, Password{"ann", secret})
+			_, err := v.Verify(t.Context(), here, Password{User: "ann", Secret: secret})
 			if (err == nil) != (secret == "secret") {
 				t.Errorf("%s: %v", secret, err)
 			}
@@ -356,7 +356,7 @@ func TestVerifyConcurrently(t *testing.T) {
 }
 
 func TestPasswordNeverPrinted(t *testing.T) {
-	p := Password{"ann", "geheim"}
+	p := Password{User: "ann", Secret: "geheim"}
 	for _, f := range []string{"%v", "%+v", "%s", "%#v"} {
 		if s := fmt.Sprintf(f, p); strings.Contains(s, "geheim") {
 			t.Errorf("%s prints %q", f, s)

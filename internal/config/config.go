@@ -160,6 +160,9 @@ type Upload struct {
 // Passwords is [passwords].
 type Passwords struct {
 	Rehash bool `toml:"rehash" default:"true" reload:"live" doc:"Whether a password that came with a hash of another server is stored anew, as argon2id, when its user logs in."`
+	// These hold for new passwords, wherever one is set.
+	MinLength    int  `toml:"min_length" default:"8" min:"0" reload:"live" doc:"Least number of characters of a new password; 0 takes any. Passwords that are set already stay."`
+	RefuseCommon bool `toml:"refuse_common" default:"true" reload:"live" doc:"Whether new passwords are refused that everybody guesses first: the commonest ones, the user's name, plain sequences."`
 }
 
 // Anonymous is [anonymous].

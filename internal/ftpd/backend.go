@@ -10,10 +10,12 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/portreeve/portreeve/ftp"
+	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/auth"
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/session"
@@ -141,14 +143,21 @@ func (b *Backend) Login(ctx context.Context, c *ftp.Conn, cred ftp.Credentials) 
 	}
 	g.SetOrigin(b.origin(c)) // AUTH TLS and HOST may have come since the greeting
 	g.SetTLS(tlsText(c.TLS()))
-	var offer auth.Credential = auth.Password{User: cred.User, Secret: cred.Password}
+	var offer auth.Credential = auth.Password{User: cred.User, Secret: cred.Password, Joined: true}
 	if !cred.Complete {
+		g.Restart()
 		offer = b.certificate(c, cred.User)
 		if offer == nil {
 			return nil, ftp.ErrPassword
 		}
 	}
 	s, err := g.Login(ctx, offer)
+	var more *auth.More
+	if cred.Complete && errors.As(err, &more) && slices.Contains(more.Next, account.FactorKey) {
+		if cert := b.certificate(c, cred.User); cert != nil {
+			s, err = g.Login(ctx, cert)
+		}
+	}
 	switch {
 	case err == nil:
 		b.mu.Lock()
@@ -157,8 +166,12 @@ func (b *Backend) Login(ctx context.Context, c *ftp.Conn, cred ftp.Credentials) 
 		return newSession(b, c, s), nil
 	case !cred.Complete && (errors.Is(err, auth.ErrMore) || fault.KindOf(err) == fault.Login || errors.Is(err, auth.ErrBad)):
 		return nil, ftp.ErrPassword // the certificate is not enough, or nobody's: ask
+	case errors.As(err, &more) && slices.Contains(more.Next, account.FactorChange):
+		return &waiting{b: b, c: c, g: g, user: cred.User}, nil
+	case errors.As(err, &more) && slices.Contains(more.Next, account.FactorKey):
+		return nil, &ftp.Error{Code: 530, Message: "This account needs a key besides the password: a client certificate here, or an SSH key over SFTP."}
 	case errors.Is(err, auth.ErrMore):
-		return nil, &ftp.Error{Code: 530, Message: "This account needs a second factor, which FTP has no way to ask for. Use another protocol, or a client certificate."}
+		return nil, &ftp.Error{Code: 530, Message: "This account needs more than FTP has a way to ask for in this order. Use SFTP."}
 	case errors.Is(err, auth.ErrBad):
 		err = fault.New(fault.Login, "login", "", err)
 	}

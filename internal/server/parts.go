@@ -9,10 +9,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/auth"
 	"github.com/portreeve/portreeve/internal/config"
+	"github.com/portreeve/portreeve/internal/events"
+	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/limits"
 	"github.com/portreeve/portreeve/internal/ports"
 	"github.com/portreeve/portreeve/internal/session"
@@ -99,7 +102,8 @@ type verifier struct {
 	hasher *auth.Hasher
 	log    *slog.Logger
 	chain  atomic.Pointer[auth.Chain]
-	ca     atomic.Pointer[auth.UserCA] // of SSH certificates; nil: none
+	ca     atomic.Pointer[auth.UserCA]                                      // of SSH certificates; nil: none
+	change func(ctx context.Context, u account.User, password string) error // see auth.Factors; set before the first log-in
 }
 
 func newVerifier(cfg *config.Config, db *store.DB, log *slog.Logger) (*verifier, error) {
@@ -147,12 +151,47 @@ func (v *verifier) set(cfg *config.Config) {
 
 // Verify implements auth.Verifier.
 func (v *verifier) Verify(ctx context.Context, from auth.Origin, c auth.Credential) (auth.Identity, error) {
-	return v.chain.Load().Verify(ctx, from, c)
+	return v.factors().Verify(ctx, from, c)
 }
 
 // Probe implements auth.Prober.
 func (v *verifier) Probe(ctx context.Context, from auth.Origin, k auth.PublicKey) error {
-	return v.chain.Load().Probe(ctx, from, k)
+	return v.factors().Probe(ctx, from, k)
+}
+
+func (v *verifier) factors() *auth.Factors {
+	return &auth.Factors{Verifier: *v.chain.Load(), Users: v.users, Codes: v.users, Change: v.change, Waste: v.hasher.Waste}
+}
+
+// PasswordPolicy is what [passwords] says about new ones.
+func PasswordPolicy(cfg *config.Config) auth.Policy {
+	return auth.Policy{MinLength: cfg.Passwords.MinLength, RefuseCommon: cfg.Passwords.RefuseCommon}
+}
+
+// ownPassword stores a password that its owner has chosen at a log-in; see
+// auth.Factors. Other sessions that used the old one end.
+func (s *Server) ownPassword(ctx context.Context, u account.User, password string) error {
+	if strings.ContainsFunc(password, unicode.IsControl) {
+		return fault.Text(fault.Invalid, "the password contains a control character, which not every client can send")
+	}
+	if err := PasswordPolicy(s.Config()).Check(u.Name, password); err != nil {
+		return err
+	}
+	if same, err := s.verifier.hasher.Verify(ctx, u.PasswordHash, password); err == nil && same {
+		return fault.Text(fault.Invalid, "the new password is the old one; choose another")
+	}
+	h, err := s.verifier.hasher.Hash(ctx, password)
+	if err == nil {
+		err = s.db.SetPassword(ctx, u.Name, h, false)
+	}
+	if err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if err := s.manager.Refresh(ctx, u.Name); err != nil {
+		s.log.Error("live sessions did not follow a new password", "user", u.Name, "err", err)
+	}
+	return s.bus.Publish(ctx, events.Event{Kind: events.UserChanged, User: u.Name, Detail: "password changed by its owner at a log-in"})
 }
 
 // sessionConfig translates [upload] and wires the accounts.

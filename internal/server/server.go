@@ -213,6 +213,7 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	}
 	s.storages = newStorages(bg, s.log, s.dataDir)
 	s.manager = session.NewManager(sessionConfig(cfg, s.db, s.log), s.verifier, s.storages.open, s.limits, s.bus)
+	s.verifier.change = s.ownPassword
 	s.book = newAddressBook(s.log)
 	s.book.changed = func(detail string) { s.publish(events.Event{Kind: events.AddressChanged, Detail: detail}) }
 	s.recorder, s.wall = ports.NewRecorder(), &ownWall{load: firewall.ReadLocal}

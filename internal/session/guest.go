@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type Guest struct {
 	origin auth.Origin
 	tls    string
 	s      *Session // while logged in
+	proof  proof    // of a log-in that needs more than one factor
 	closed bool
 	ended  error // set by a kick or shutdown
 	reason string
@@ -124,8 +126,10 @@ func (g *Guest) Close(cause error) {
 	g.m.drop(g)
 }
 
-// Login verifies c and opens the user's tree. The error is auth.ErrMore when
-// another factor is needed; else a fault: Login (same text and timing whatever
+// Login verifies c and opens the user's tree. The error is an *auth.More when
+// another factor is needed, which is to be given to Login of the same guest;
+// what was proved so far is kept until then. Else it is a fault: Invalid (a new
+// password is not good enough, with a text for the user), Login (same text and timing whatever
 // was wrong), Limit (too many sessions or failures; close the connection),
 // Unavailable, Canceled, Stopping. After Session.Close it may be called again.
 func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) {
@@ -142,12 +146,21 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 		a.Abandon()
 		return nil, fault.New(fault.Canceled, "login", "", err)
 	}
+	past := g.proved(name)
+	from.Proved = past.factors
 	id, err := m.verifier.Verify(ctx, from, c)
 	switch {
 	case err == nil:
 	case errors.Is(err, auth.ErrMore):
+		// No success yet: whoever has one factor owes the delays all the same.
 		a.Abandon()
-		return nil, auth.ErrMore
+		if len(id.Proved) > 0 {
+			g.prove(past.with(name, id))
+		}
+		return nil, err
+	case fault.KindOf(err) == fault.Invalid && !errors.Is(err, auth.ErrBad):
+		a.Abandon() // a new password that is not good enough: ask again
+		return nil, err
 	case errors.Is(err, auth.ErrBad):
 		return nil, g.failed(ctx, a, from, name, cmp.Or(auth.Reason(err), err.Error()), m.offence(ctx, name))
 	case fault.KindOf(err) == fault.Login:
@@ -168,7 +181,10 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 		return nil, g.failed(ctx, a, from, name, err.Error(), limits.BadPassword)
 	}
 	a.Succeeded()
-	return g.start(ctx, from, id, u, p)
+	g.Restart()
+	past = past.with(name, id)
+	id.Method = strings.Join(past.methods, "+")
+	return g.start(ctx, from, id, past.factors, u, p)
 }
 
 // ready checks that a log-in makes sense now.
@@ -226,7 +242,7 @@ func (m *Manager) policy(ctx context.Context, u account.User) (account.User, acc
 }
 
 // start opens the tree and registers the session.
-func (g *Guest) start(ctx context.Context, from auth.Origin, id auth.Identity, u account.User, p account.Policy) (*Session, error) {
+func (g *Guest) start(ctx context.Context, from auth.Origin, id auth.Identity, proved []string, u account.User, p account.Policy) (*Session, error) {
 	m := g.m
 	fail := func(err error) (*Session, error) {
 		e := g.event(events.LoginFailed)
@@ -238,7 +254,7 @@ func (g *Guest) start(ctx context.Context, from auth.Origin, id auth.Identity, u
 		return fail(err)
 	}
 	sh := m.share(u, p)
-	s := &Session{m: m, g: g, user: p.User, method: id.Method, began: m.conf.Now(), who: sh.user, pace: m.limits.Pace(p.User, p.Bandwidth)}
+	s := &Session{m: m, g: g, user: p.User, method: id.Method, proved: proved, began: m.conf.Now(), who: sh.user, pace: m.limits.Pace(p.User, p.Bandwidth)}
 	v, err := m.view(ctx, sh.policy)
 	if err != nil {
 		m.unshare(s.who.Name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/fault"
@@ -46,6 +47,12 @@ func (m *Manager) Refresh(ctx context.Context, name string) error {
 			m.kick(g, "the credential was changed; log in again")
 			continue
 		}
+		lax := u
+		lax.MustChange = false // due at the next log-in
+		if _, enough := lax.Next(s.proved); len(s.proved) > 0 && !enough {
+			m.kick(g, "the account needs more to log in now; log in again")
+			continue
+		}
 		if err := s.adopt(ctx, u, p); err != nil {
 			m.kick(g, "the account was changed; log in again")
 			errs = append(errs, err)
@@ -59,13 +66,13 @@ func revoked(method string, was, is *account.User) bool {
 	gone := func(old, now []string) bool {
 		return slices.ContainsFunc(old, func(k string) bool { return !slices.Contains(now, k) })
 	}
-	switch method {
-	case "password":
-		return was.PasswordHash != is.PasswordHash || is.KeyOnly
-	case "key":
-		return gone(was.Keys, is.Keys)
-	case "certificate":
-		return gone(was.Certificates, is.Certificates)
+	for one := range strings.SplitSeq(method, "+") {
+		switch {
+		case one == "password" && (was.PasswordHash != is.PasswordHash || is.KeyOnly),
+			one == "key" && gone(was.Keys, is.Keys),
+			one == "certificate" && gone(was.Certificates, is.Certificates):
+			return true
+		}
 	}
 	return false
 }

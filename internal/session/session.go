@@ -24,7 +24,8 @@ type Session struct {
 	m      *Manager
 	g      *Guest
 	user   string
-	method string // how the user logged in
+	method string   // how the user logged in; several methods are joined by "+"
+	proved []string // factors
 	began  time.Time
 	who    *account.User // as it was at log-in
 	ctx    context.Context

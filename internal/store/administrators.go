@@ -44,15 +44,16 @@ func packAdministrator(a account.Administrator) (scopes, groups string, err erro
 	return scopes, groups, nil
 }
 
-const administratorColumns = `id, name, comment, scopes, groups, disabled, created_at, updated_at`
+const administratorColumns = `id, name, comment, scopes, groups, disabled, created_at, updated_at, totp_secret`
 
 func scanAdministrator(row scanner) (a account.Administrator, err error) {
-	var scopes, groups string
+	var scopes, groups, secret string
 	var disabled int
 	var created, updated int64
-	if err := row.Scan(&a.ID, &a.Name, &a.Comment, &scopes, &groups, &disabled, &created, &updated); err != nil {
+	if err := row.Scan(&a.ID, &a.Name, &a.Comment, &scopes, &groups, &disabled, &created, &updated, &secret); err != nil {
 		return a, err
 	}
+	a.TOTP = secret != ""
 	a.Disabled, a.CreatedAt, a.UpdatedAt = disabled != 0, unmicros(created), unmicros(updated)
 	return a, errors.Join(unpack("administrators.scopes", scopes, &a.Scopes), unpack("administrators.groups", groups, &a.Groups))
 }
@@ -105,6 +106,9 @@ func (db *DB) UpdateAdministrator(ctx context.Context, name string, change func(
 // DeleteAdministrator removes one with its tokens; fault.NotExist.
 func (db *DB) DeleteAdministrator(ctx context.Context, name string) error {
 	return db.update(ctx, "delete administrator "+name, func(q tx) error {
+		if _, err := q.ExecContext(ctx, dropCodes(AdministratorCodes), name); err != nil {
+			return err
+		}
 		return one(ctx, q, "administrator", name, `DELETE FROM administrators WHERE name = $1`, name)
 	})
 }
@@ -129,16 +133,16 @@ func (db *DB) ListAdministrators(ctx context.Context, after string, limit int) (
 	return as, err
 }
 
-const tokenColumns = `t.id, a.name, t.comment, t.scopes, t.once, t.expires_at, t.created_at, t.last_used`
+const tokenColumns = `t.id, a.name, t.comment, t.scopes, t.once, t.expires_at, t.created_at, t.last_used, t.verified`
 
 func scanToken(row scanner, more ...any) (t account.Token, err error) {
 	var scopes string
-	var once int
+	var once, verified int
 	var expires, created, used int64
-	if err := row.Scan(append([]any{&t.ID, &t.Administrator, &t.Comment, &scopes, &once, &expires, &created, &used}, more...)...); err != nil {
+	if err := row.Scan(append([]any{&t.ID, &t.Administrator, &t.Comment, &scopes, &once, &expires, &created, &used, &verified}, more...)...); err != nil {
 		return t, err
 	}
-	t.Once, t.Expires, t.CreatedAt, t.LastUsed = once != 0, unmicros(expires), unmicros(created), unmicros(used)
+	t.Once, t.Verified, t.Expires, t.CreatedAt, t.LastUsed = once != 0, verified != 0, unmicros(expires), unmicros(created), unmicros(used)
 	return t, unpack("tokens.scopes", scopes, &t.Scopes)
 }
 
@@ -155,8 +159,8 @@ func (db *DB) CreateToken(ctx context.Context, t account.Token, hash string) (ac
 		if err != nil {
 			return err
 		}
-		_, err = q.ExecContext(ctx, `INSERT INTO tokens (id, administrator_id, hash, comment, scopes, once, expires_at, created_at, last_used)
-			VALUES ($1,$2,$3,$4,$5,$6,$7,$8,0)`, t.ID, a.ID, hash, t.Comment, scopes, bit(t.Once), micros(t.Expires), micros(t.CreatedAt))
+		_, err = q.ExecContext(ctx, `INSERT INTO tokens (id, administrator_id, hash, comment, scopes, once, expires_at, created_at, last_used, verified)
+			VALUES ($1,$2,$3,$4,$5,$6,$7,$8,0,$9)`, t.ID, a.ID, hash, t.Comment, scopes, bit(t.Once), micros(t.Expires), micros(t.CreatedAt), bit(t.Verified))
 		return err
 	})
 	if err != nil {

@@ -57,7 +57,7 @@ func (db *DB) insertGroup(ctx context.Context, q tx, g account.Group) error {
 		return err
 	}
 	_, err = q.ExecContext(ctx, `INSERT INTO groups (`+groupColumns+`)
-		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)`, args...)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)`, args...)
 	return err
 }
 
@@ -75,7 +75,7 @@ func (db *DB) insertUser(ctx context.Context, q tx, u account.User) error {
 		return err
 	}
 	err = q.QueryRowContext(ctx, `INSERT INTO users (`+userColumns+`)
-		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21) RETURNING id`, args...).Scan(&u.ID)
+		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22) RETURNING id`, args...).Scan(&u.ID)
 	if err != nil {
 		return err
 	}

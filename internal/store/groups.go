@@ -12,7 +12,7 @@ import (
 
 // groupColumns is the order of scanGroup and groupValues, after id.
 const groupColumns = `name, comment, home, mounts, rules, quota_bytes, quota_files,
-	bandwidth_down, bandwidth_up, max_sessions, protocols, networks, hours, created_at, updated_at`
+	bandwidth_down, bandwidth_up, max_sessions, protocols, networks, hours, created_at, updated_at, auth`
 
 // CreateGroup stores a new group and returns it with ID and times filled in;
 // fault.Exist, fault.Invalid.
@@ -31,7 +31,7 @@ func (db *DB) CreateGroup(ctx context.Context, g account.Group) (account.Group, 
 			return err
 		}
 		return q.QueryRowContext(ctx, `INSERT INTO groups (`+groupColumns+`)
-			VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15) RETURNING id`, args...).Scan(&g.ID)
+			VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16) RETURNING id`, args...).Scan(&g.ID)
 	})
 	if err != nil {
 		return account.Group{}, err
@@ -86,8 +86,8 @@ func (db *DB) UpdateGroup(ctx context.Context, name string, change func(*account
 			return err
 		}
 		_, err = q.ExecContext(ctx, `UPDATE groups SET name=$1, comment=$2, home=$3, mounts=$4, rules=$5, quota_bytes=$6, quota_files=$7,
-			bandwidth_down=$8, bandwidth_up=$9, max_sessions=$10, protocols=$11, networks=$12, hours=$13, created_at=$14, updated_at=$15
-			WHERE id=$16`, append(args, g.ID)...)
+			bandwidth_down=$8, bandwidth_up=$9, max_sessions=$10, protocols=$11, networks=$12, hours=$13, created_at=$14, updated_at=$15, auth=$16
+			WHERE id=$17`, append(args, g.ID)...)
 		return err
 	})
 	if refused != nil {

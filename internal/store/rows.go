@@ -56,7 +56,7 @@ func unpack[T any](column, text string, list *[]T) error {
 type scanner interface{ Scan(dest ...any) error }
 
 // lists are the JSON columns that users and groups share.
-type lists struct{ mounts, rules, protocols, networks, hours string }
+type lists struct{ mounts, rules, protocols, networks, hours, auth string }
 
 func scanUser(row scanner) (u account.User, err error) {
 	var l lists
@@ -64,15 +64,17 @@ func scanUser(row scanner) (u account.User, err error) {
 	var expires, created, updated, last int64
 	err = row.Scan(&u.ID, &u.Name, &u.Comment, &disabled, &u.PasswordHash, &mustChange, &keyOnly, &u.Home, &l.mounts, &l.rules,
 		&u.Quota.Bytes, &u.Quota.Files, &u.Bandwidth.Down, &u.Bandwidth.Up, &u.MaxSessions, &l.protocols, &l.networks, &l.hours,
-		&expires, &created, &updated, &last)
+		&expires, &created, &updated, &last, &l.auth, &u.TOTPSecret)
 	if err != nil {
 		return u, err
 	}
+	u.TOTP = u.TOTPSecret != ""
 	u.Disabled, u.MustChange, u.KeyOnly = disabled != 0, mustChange != 0, keyOnly != 0
 	u.Expires, u.CreatedAt, u.UpdatedAt, u.LastLogin = unmicros(expires), unmicros(created), unmicros(updated), unmicros(last)
 	for _, err := range []error{
 		unpack("users.mounts", l.mounts, &u.Mounts), unpack("users.rules", l.rules, &u.Rules), unpack("users.protocols", l.protocols, &u.Protocols),
 		unpack("users.networks", l.networks, &u.Networks), unpack("users.hours", l.hours, &u.Hours),
+		unpack("users.auth", l.auth, &u.Auth),
 	} {
 		if err != nil {
 			return u, fmt.Errorf("user %s: %w", u.Name, err)
@@ -83,12 +85,13 @@ func scanUser(row scanner) (u account.User, err error) {
 
 func userValues(u account.User) ([]any, error) {
 	var l lists
-	var errs [5]error
+	var errs [6]error
 	l.mounts, errs[0] = pack(u.Mounts)
 	l.rules, errs[1] = pack(u.Rules)
 	l.protocols, errs[2] = pack(u.Protocols)
 	l.networks, errs[3] = pack(u.Networks)
 	l.hours, errs[4] = pack(u.Hours)
+	l.auth, errs[5] = pack(u.Auth)
 	for _, err := range errs {
 		if err != nil {
 			return nil, fault.New(fault.Invalid, "save user "+u.Name, "", err)
@@ -96,14 +99,14 @@ func userValues(u account.User) ([]any, error) {
 	}
 	return []any{u.Name, u.Comment, bit(u.Disabled), u.PasswordHash, bit(u.MustChange), bit(u.KeyOnly), u.Home, l.mounts, l.rules,
 		u.Quota.Bytes, u.Quota.Files, u.Bandwidth.Down, u.Bandwidth.Up, u.MaxSessions, l.protocols, l.networks, l.hours,
-		micros(u.Expires), micros(u.CreatedAt), micros(u.UpdatedAt), micros(u.LastLogin)}, nil
+		micros(u.Expires), micros(u.CreatedAt), micros(u.UpdatedAt), micros(u.LastLogin), l.auth}, nil
 }
 
 func scanGroup(row scanner) (g account.Group, err error) {
 	var l lists
 	var created, updated int64
 	err = row.Scan(&g.ID, &g.Name, &g.Comment, &g.Home, &l.mounts, &l.rules, &g.Quota.Bytes, &g.Quota.Files,
-		&g.Bandwidth.Down, &g.Bandwidth.Up, &g.MaxSessions, &l.protocols, &l.networks, &l.hours, &created, &updated)
+		&g.Bandwidth.Down, &g.Bandwidth.Up, &g.MaxSessions, &l.protocols, &l.networks, &l.hours, &created, &updated, &l.auth)
 	if err != nil {
 		return g, err
 	}
@@ -111,6 +114,7 @@ func scanGroup(row scanner) (g account.Group, err error) {
 	for _, err := range []error{
 		unpack("groups.mounts", l.mounts, &g.Mounts), unpack("groups.rules", l.rules, &g.Rules), unpack("groups.protocols", l.protocols, &g.Protocols),
 		unpack("groups.networks", l.networks, &g.Networks), unpack("groups.hours", l.hours, &g.Hours),
+		unpack("groups.auth", l.auth, &g.Auth),
 	} {
 		if err != nil {
 			return g, fmt.Errorf("group %s: %w", g.Name, err)
@@ -121,19 +125,20 @@ func scanGroup(row scanner) (g account.Group, err error) {
 
 func groupValues(g account.Group) ([]any, error) {
 	var l lists
-	var errs [5]error
+	var errs [6]error
 	l.mounts, errs[0] = pack(g.Mounts)
 	l.rules, errs[1] = pack(g.Rules)
 	l.protocols, errs[2] = pack(g.Protocols)
 	l.networks, errs[3] = pack(g.Networks)
 	l.hours, errs[4] = pack(g.Hours)
+	l.auth, errs[5] = pack(g.Auth)
 	for _, err := range errs {
 		if err != nil {
 			return nil, fault.New(fault.Invalid, "save group "+g.Name, "", err)
 		}
 	}
 	return []any{g.Name, g.Comment, g.Home, l.mounts, l.rules, g.Quota.Bytes, g.Quota.Files,
-		g.Bandwidth.Down, g.Bandwidth.Up, g.MaxSessions, l.protocols, l.networks, l.hours, micros(g.CreatedAt), micros(g.UpdatedAt)}, nil
+		g.Bandwidth.Down, g.Bandwidth.Up, g.MaxSessions, l.protocols, l.networks, l.hours, micros(g.CreatedAt), micros(g.UpdatedAt), l.auth}, nil
 }
 
 // one runs a statement that must change exactly the row of that name.

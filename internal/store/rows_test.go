@@ -28,7 +28,7 @@ func fullUser() account.User {
 		Protocols: []string{"ftps", "sftp"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 		Hours:   []account.Hours{{Days: []time.Weekday{1, 5}, From: "08:00", Until: "18:00"}},
 		Expires: time.UnixMicro(1893456000123456), Keys: []string{"ssh-ed25519 AAAAC3 a", "ssh-rsa AAAAB3 b"},
-		Certificates: []string{strings.Repeat("ab", 32), strings.Repeat("cd", 32)}, KeyOnly: true, LastLogin: time.UnixMicro(1700000000000001),
+		Certificates: []string{strings.Repeat("ab", 32), strings.Repeat("cd", 32)}, KeyOnly: true, Auth: []string{"publickey", "totp"}, LastLogin: time.UnixMicro(1700000000000001),
 	}
 }
 
@@ -56,7 +56,7 @@ func TestUserRoundTrip(t *testing.T) {
 	both(t, func(t *testing.T, db *DB) {
 		addGroups(t, db, "one", "two")
 		in := fullUser()
-		if z := zeroFields(in, "ID", "CreatedAt", "UpdatedAt"); z != nil {
+		if z := zeroFields(in, "ID", "CreatedAt", "UpdatedAt", "TOTP", "TOTPSecret"); z != nil {
 			t.Fatalf("the test user does not set %v; add them here and to the columns", z)
 		}
 		made, err := db.CreateUser(t.Context(), in)
@@ -248,7 +248,7 @@ func TestGroups(t *testing.T) {
 		u := fullUser()
 		in := account.Group{
 			Name: "staff", Comment: "c", Home: "/srv/%g/%u", Mounts: u.Mounts, Rules: u.Rules, Quota: u.Quota, Bandwidth: u.Bandwidth,
-			MaxSessions: 4, Protocols: u.Protocols, Networks: u.Networks, Hours: u.Hours,
+			MaxSessions: 4, Protocols: u.Protocols, Networks: u.Networks, Hours: u.Hours, Auth: u.Auth,
 		}
 		if z := zeroFields(in, "ID", "CreatedAt", "UpdatedAt"); z != nil {
 			t.Fatalf("the test group does not set %v", z)

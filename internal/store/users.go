@@ -17,7 +17,10 @@ import (
 // userColumns is the order of scanUser and userValues, after id.
 const userColumns = `name, comment, disabled, password_hash, must_change, key_only, home, mounts, rules,
 	quota_bytes, quota_files, bandwidth_down, bandwidth_up, max_sessions, protocols, networks, hours,
-	expires_at, created_at, updated_at, last_login`
+	expires_at, created_at, updated_at, last_login, auth`
+
+// userSecrets are read with them; they change by statements of their own.
+const userSecrets = `, totp_secret`
 
 // CreateUser stores a new user and returns it with ID and times filled in.
 // fault.Exist when the name, or one of its certificates, is taken;
@@ -38,7 +41,7 @@ func (db *DB) CreateUser(ctx context.Context, u account.User) (account.User, err
 			return err
 		}
 		err = q.QueryRowContext(ctx, `INSERT INTO users (`+userColumns+`)
-			VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21) RETURNING id`, args...).Scan(&u.ID)
+			VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22) RETURNING id`, args...).Scan(&u.ID)
 		if err != nil {
 			return err
 		}
@@ -133,7 +136,7 @@ func (db *DB) UpdateUser(ctx context.Context, name string, change func(*account.
 		}
 		_, err = q.ExecContext(ctx, `UPDATE users SET name=$1, comment=$2, disabled=$3, password_hash=$4, must_change=$5, key_only=$6,
 			home=$7, mounts=$8, rules=$9, quota_bytes=$10, quota_files=$11, bandwidth_down=$12, bandwidth_up=$13, max_sessions=$14,
-			protocols=$15, networks=$16, hours=$17, expires_at=$18, created_at=$19, updated_at=$20, last_login=$21 WHERE id=$22`,
+			protocols=$15, networks=$16, hours=$17, expires_at=$18, created_at=$19, updated_at=$20, last_login=$21, auth=$22 WHERE id=$23`,
 			append(args, u.ID)...)
 		if err != nil {
 			return err
@@ -159,6 +162,9 @@ func clone(u account.User) account.User {
 // use; events stay. fault.NotExist.
 func (db *DB) DeleteUser(ctx context.Context, name string) error {
 	return db.update(ctx, "delete user "+name, func(q tx) error {
+		if _, err := q.ExecContext(ctx, dropCodes(UserCodes), name); err != nil {
+			return err
+		}
 		if err := one(ctx, q, "user", name, `DELETE FROM users WHERE name = $1`, name); err != nil {
 			return err
 		}
@@ -243,7 +249,7 @@ func (db *DB) GroupsOf(ctx context.Context, u account.User) (gs []account.Group,
 // loadUsers reads a page in name order: four queries, however long it is.
 // where holds $1 and $2, the first and the last name.
 func loadUsers(ctx context.Context, q tx, where, first, last string, limit int) ([]account.User, error) {
-	rows, err := q.QueryContext(ctx, `SELECT id, `+userColumns+` FROM users WHERE `+where+` ORDER BY name LIMIT $3`, first, last, limit)
+	rows, err := q.QueryContext(ctx, `SELECT id, `+userColumns+userSecrets+` FROM users WHERE `+where+` ORDER BY name LIMIT $3`, first, last, limit)
 	if err != nil {
 		return nil, err
 	}
