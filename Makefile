@@ -2,7 +2,7 @@
 GO     ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: tree matrix torture man build test tools fast race clients lab check fuzz docs bench clean contract directory database
+.PHONY: tree torture man build test tools fast race clients lab check fuzz docs bench clean contract directory database
 
 build: ## one static binary
 	$(GO) build -trimpath -o bin/portreeve ./cmd/portreeve
@@ -32,14 +32,12 @@ race: ## the same under the race detector, which needs cgo
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 20m $(UNITS)
 	CGO_ENABLED=1 $(GO) test -race -short -p 1 -timeout 20m $(WHOLE)
 
+# The trees are a part of the Go sources here, and all of them in "make tree".
 clients: ## real clients against the real server
-	$(GO) test -count=1 -tags clients -timeout 30m -run 'Wire|Abuse|Mirror|SSHAudit|Calls' ./test/clients
+	$(GO) test -count=1 -short -tags clients -timeout 30m ./test/clients
 
-matrix: ## every client, mode and operation
-	$(GO) test -count=1 -tags clients -timeout 30m -run 'TestClients' ./test/clients
-
-tree: ## the Go sources up and down with real clients in every mode; takes long
-	$(GO) test -count=1 -tags clients -timeout 60m -run 'Tree' ./test/clients
+tree: ## the Go sources up and down with real clients in every mode; takes 15 minutes
+	$(GO) test -count=1 -tags clients -timeout 60m -v -run 'Tree' ./test/clients
 
 PEERS ?= bin/peers
 lab: ## the doctor in networks with NAT, firewalls and helpers; needs root or user namespaces

@@ -66,16 +66,13 @@ var tlsKeys = map[string]string{"plain": `tls = "off"`, "explicit": `tls = "requ
 // ftplib, in every mode, and compares each byte. The server's own log of the
 // commands proves that the mode was the one that is meant. (curl 7.88 sleeps a
 // second before many of its parallel transfers and has no TLS on active data
-// connections; TestClients has it in every mode, with fewer files.)
+// connections; TestClients has it in every mode, with fewer files.) With -short the
+// tree is a part of the sources.
 func TestTree(t *testing.T) {
 	for _, tool := range []string{"lftp", "python3"} {
 		Tool(t, tool, tool)
 	}
-	src := filepath.Join(runtime.GOROOT(), "src")
-	want := ReadTree(t, src)
-	if n := len(want.Files()); n < 5000 {
-		t.Fatalf("%s has only %d files; the test needs the sources of the Go toolchain there", src, n)
-	}
+	src, want := sources(t)
 	c := Config{ForgetLog: true}
 	for _, m := range treeModes() {
 		// A listener for each mode lets the log tell them apart.
@@ -103,6 +100,21 @@ func TestTree(t *testing.T) {
 			})
 		}
 	})
+}
+
+// sources is the tree that moves: that of the whole toolchain, or a part of it
+// with -short.
+func sources(t *testing.T) (dir string, tree Tree) {
+	t.Helper()
+	dir, least := filepath.Join(runtime.GOROOT(), "src"), 5000
+	if testing.Short() {
+		dir, least = filepath.Join(dir, "net"), 300
+	}
+	tree = ReadTree(t, dir)
+	if n := len(tree.Files()); n < least {
+		t.Fatalf("%s has only %d files; the test needs the sources of the Go toolchain there", dir, n)
+	}
+	return dir, tree
 }
 
 // remote is the directory of the tree that goes up in a mode.
