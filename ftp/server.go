@@ -41,10 +41,10 @@ type Config struct {
 	// PassivePort gives the port to announce, in 227 and 229, for the one that
 	// was leased, where a router maps it to another; nil: the leased one.
 	PassivePort func(c *Conn, port uint16) uint16
-	RawASCII       bool                     // TYPE A is accepted but moves bytes as they are
-	NoActive       bool                     // refuse PORT and EPRT
-	ActivePort     int                      // source port of active data connections, 0: any
-	FXP            []netip.Prefix           // networks other than the client's own that PORT and PASV peers may be in
+	RawASCII    bool           // TYPE A is accepted but moves bytes as they are
+	NoActive    bool           // refuse PORT and EPRT
+	ActivePort  int            // source port of active data connections, 0: any
+	FXP         []netip.Prefix // networks other than the client's own that PORT and PASV peers may be in
 
 	DataPeers []netip.Prefix // networks that passive data connections may come from besides the client's address: balancers
 

@@ -49,6 +49,8 @@ type SharedPort struct {
 	unknown map[netip.Addr]int
 	total   int
 	closed  bool
+	retired bool
+	pass    PassFunc
 	lns     []net.Listener
 	wg      sync.WaitGroup
 }
@@ -95,7 +97,7 @@ func (p *SharedPort) Lease(_ context.Context, c *Conn) (Lease, error) {
 // Serve accepts data connections on ln until Close. It may be called for several listeners.
 func (p *SharedPort) Serve(ln net.Listener) error {
 	p.mu.Lock()
-	if p.closed {
+	if p.closed || p.retired {
 		p.mu.Unlock()
 		ln.Close()
 		return ErrServerClosed
@@ -106,7 +108,7 @@ func (p *SharedPort) Serve(ln net.Listener) error {
 		nc, err := ln.Accept()
 		if err != nil {
 			p.mu.Lock()
-			closed := p.closed
+			closed := p.closed || p.retired
 			p.mu.Unlock()
 			if closed {
 				return ErrServerClosed
@@ -122,7 +124,10 @@ func (p *SharedPort) Serve(ln net.Listener) error {
 			nc.Close()
 			continue
 		}
-		go p.identify(nc)
+		p.mu.Lock()
+		pass := p.pass
+		p.mu.Unlock()
+		go p.identify(nc, nil, pass)
 	}
 }
 
@@ -172,8 +177,9 @@ func (p *SharedPort) known(a netip.Addr) {
 	p.wg.Done()
 }
 
-// identify finds out by the TLS handshake whose data connection this is.
-func (p *SharedPort) identify(nc net.Conn) {
+// identify finds out by the TLS handshake whose data connection this is. read
+// is what was read of it elsewhere; pass, unless nil, takes what is not ours.
+func (p *SharedPort) identify(nc net.Conn, read []byte, pass PassFunc) {
 	peer := addrPort(nc.RemoteAddr())
 	defer p.known(peer.Addr())
 	limit := p.Handshake
@@ -181,8 +187,14 @@ func (p *SharedPort) identify(nc net.Conn) {
 		limit = 15 * time.Second
 	}
 	nc.SetDeadline(time.Now().Add(limit))
-	h := &sharedHello{p: p, peer: peer}
+	h := &sharedHello{p: p, peer: peer, pass: pass}
 	bulk := newBulkConn(nc)
+	bulk.preload(read)
+	var tap *tapConn
+	if pass != nil {
+		tap = &tapConn{Conn: nc, got: slices.Clone(read)}
+		bulk.Conn = tap
+	}
 	t := tls.Server(bulk, h.config())
 	err := t.Handshake()
 	if err == nil {
@@ -190,11 +202,15 @@ func (p *SharedPort) identify(nc net.Conn) {
 	}
 	l := h.lease
 	if err != nil || l == nil {
-		bulk.release()
+		bulk.release() // what it was about to send stays unsent
+		if h.handOn(tap) {
+			return
+		}
 		nc.Close()
 		p.refused(h, err)
 		return
 	}
+	bulk.Conn = nc
 	nc.SetDeadline(time.Time{})
 	h.seen.done(t)
 	sc := &sharedConn{Conn: t, bulk: bulk, seen: h.seen}
@@ -212,6 +228,10 @@ type sharedHello struct {
 	seen  ticketSeen
 	many  bool // several sessions from the address wait
 	cfg   *tls.Config
+
+	pass    PassFunc     // nil: there is no other process
+	foreign bool         // the connection may be one of the other process's
+	byAddr  *sharedLease // that the address points to
 }
 
 // config builds the configuration of one handshake. The hooks may change it.
@@ -225,11 +245,15 @@ func (h *sharedHello) config() *tls.Config {
 // is: the tickets decide, and where there is none the address.
 func (h *sharedHello) hello(info *tls.ClientHelloInfo) (*tls.Config, error) {
 	pending := h.p.pending()
+	if h.foreign = len(pending) == 0 || h.elsewhere(info.Extensions, pending); h.foreign && h.pass != nil {
+		return nil, errForeign
+	}
 	if len(pending) == 0 {
 		return nil, errors.New("ftp: no session waits for a data connection")
 	}
 	psk := slices.Contains(info.Extensions, extensionPSK)
 	byAddr := h.byAddress(pending)
+	h.byAddr = byAddr
 	first := pending[0]
 	if byAddr != nil {
 		first = byAddr
@@ -242,6 +266,10 @@ func (h *sharedHello) hello(info *tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	cfg.UnwrapSession = func(ticket []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
 		ss := h.match(ticket, cs)
+		if ss == nil && h.pass != nil {
+			h.foreign = true
+			return nil, errForeign
+		}
 		if ss != nil && h.lease.uploading() && cs.Version == tls.VersionTLS13 {
 			cfg.SessionTicketsDisabled = true // see binding.dataConfig
 		}

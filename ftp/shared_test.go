@@ -161,3 +161,87 @@ func TestSharedPortFallbacks(t *testing.T) {
 		}
 	})
 }
+
+// TestSharedPortTwoProcesses: while a new process takes over, the sessions of
+// both use one port, which the new one serves. Connections are passed over with
+// what was read of them, as over a socket between processes.
+func TestSharedPortTwoProcesses(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for name, binding := range map[string]TLSBinding{"require": BindRequire, "prefer": BindPrefer} {
+			t.Run(tls.VersionName(version)+" "+name, func(t *testing.T) {
+				t.Parallel()
+				b, older, newer := newMemBackend(), &SharedPort{}, &SharedPort{}
+				first, second := startShared(t, b, older, binding), startShared(t, b, newer, binding)
+				older.Port = newer.Port
+				var passed sync.Map
+				toNewer := func(nc net.Conn, read []byte, _ bool) bool { newer.Adopt(nc, bytes.Clone(read), nil); return true }
+				toOlder := func(nc net.Conn, read []byte, final bool) bool {
+					passed.Store(nc.RemoteAddr().String(), true)
+					back := PassFunc(toNewer)
+					if final {
+						back = nil
+					}
+					older.Adopt(nc, bytes.Clone(read), back)
+					return true
+				}
+				newer.SetPass(toOlder)
+				older.Retire()
+				var wg sync.WaitGroup
+				for i := range 12 {
+					wg.Go(func() {
+						addr := []string{first, second}[i%2]
+						c := tlsClient(t, addr, ClientOptions{TLS: ExplicitTLS, TLSConfig: &tls.Config{MaxVersion: version}, StrictClose: true})
+						want := bytes.Repeat([]byte{byte(i)}, 80_000+i)
+						for round := range 3 {
+							if _, err := c.Store(t.Context(), fmt.Sprint("g", i), bytes.NewReader(want), 0); err != nil {
+								t.Errorf("client %d, round %d: %v", i, round, err)
+								return
+							}
+						}
+						r, err := c.Retrieve(t.Context(), fmt.Sprint("g", i), 0)
+						if err != nil {
+							t.Errorf("client %d: %v", i, err)
+							return
+						}
+						got, err := io.ReadAll(r)
+						if cerr := r.Close(); err != nil || cerr != nil || !bytes.Equal(got, want) {
+							t.Errorf("client %d: %d bytes, %v, %v", i, len(got), err, cerr)
+						}
+					})
+				}
+				wg.Wait()
+				n := 0
+				passed.Range(func(any, any) bool { n++; return true })
+				if n < 6*4 {
+					t.Errorf("%d connections went to the old process; its sessions made %d", n, 6*4)
+				}
+			})
+		}
+	}
+}
+
+// TestSharedPortForeignStranger: what belongs to neither process is closed by both.
+func TestSharedPortForeignStranger(t *testing.T) {
+	older, newer := &SharedPort{}, &SharedPort{}
+	startShared(t, newMemBackend(), older, BindRequire)
+	startShared(t, newMemBackend(), newer, BindRequire)
+	newer.SetPass(func(nc net.Conn, read []byte, _ bool) bool { older.Adopt(nc, bytes.Clone(read), nil); return true })
+	for name, said := range map[string]string{"TLS": "", "HTTP": "GET / HTTP/1.0\r\n\r\n"} {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", newer.Port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		if said == "" {
+			if err := tls.Client(c, &tls.Config{InsecureSkipVerify: true}).Handshake(); err == nil {
+				t.Errorf("%s: a stranger got through", name)
+			}
+		} else {
+			io.WriteString(c, said)
+			if b, err := io.ReadAll(c); len(b) > 64 || err != nil && !strings.Contains(err.Error(), "reset") {
+				t.Errorf("%s: %q, %v", name, b, err)
+			}
+		}
+		c.Close()
+	}
+}

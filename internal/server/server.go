@@ -90,6 +90,9 @@ type Server struct {
 	retired  []*generation
 	pools    map[config.PortRange]*ports.Pool
 	shared   *ftp.SharedPort // nil: the range serves protected data connections too
+	sharedLn *net.TCPListener
+	before   *shareLink // to the old process of an upgrade, while it lives
+	after    *shareLink // to the new one
 	warnings []string
 	state    state
 
@@ -230,8 +233,9 @@ func (s *Server) bindFirst(bg context.Context, cfg *config.Config) error {
 	s.metricsLn, merr = bindHTTP("metrics.address", cfg.Metrics.Address, in)
 	s.adminLn, aerr = bindHTTP("admin.address", cfg.Admin.Address, in)
 	lns, err := bindAll(cfg.Listen, in)
+	serr := s.bindShared(cfg, in)
 	left := in.leftOver()
-	if err = errors.Join(err, merr, aerr); err != nil {
+	if err = errors.Join(err, merr, aerr, serr); err != nil {
 		for _, ln := range lns {
 			ln.Close()
 		}
@@ -240,9 +244,7 @@ func (s *Server) bindFirst(bg context.Context, cfg *config.Config) error {
 	for i := range cfg.Listen {
 		s.sockets = append(s.sockets, s.newSocket(&cfg.Listen[i], lns[i]))
 	}
-	if err := s.openShared(cfg); err != nil {
-		return err
-	}
+	s.openShared(cfg)
 	plans, err := s.planAll(cfg, s.sockets)
 	if err != nil {
 		return err
@@ -283,6 +285,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	bg, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	s.linkBefore()
 	s.background(bg)
 	svc, stopServices := context.WithCancel(context.Background())
 	defer stopServices()

@@ -102,10 +102,15 @@ func (s *Server) release() error {
 	for _, p := range s.pools {
 		errs = append(errs, p.Close())
 	}
-	if s.shared != nil {
-		s.shared.Close()
-	}
+	shared := s.shared
+	s.unlink()
 	s.mu.Unlock()
+	if shared != nil {
+		shared.Close() // not under the lock: handshakes under way may pass on
+	}
+	if s.sharedLn != nil {
+		s.sharedLn.Close()
+	}
 	s.bgCancel()
 	if s.adminLn != nil {
 		s.adminLn.Close()

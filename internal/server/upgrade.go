@@ -23,8 +23,9 @@ import (
 // them; none is lost. Both use the same database for that while.
 
 // handoverEnv tells the new process what it inherits: the process it must be
-// the child of, the number of sockets from descriptor 3 on, and the
-// descriptors of the lock and of the pipe on which it reports.
+// the child of, the number of sockets from descriptor 3 on, the descriptors of
+// the lock and of the pipe on which it reports, and, where data connections
+// share a port, that of the socket over which the two processes exchange them.
 const handoverEnv = "PORTREEVE_HANDOVER"
 
 // handoverTime is how long a new process may take until it serves.
@@ -35,6 +36,7 @@ type handover struct {
 	sockets int
 	lock    *os.File
 	report  *os.File
+	link    *os.File // nil: no shared data port
 }
 
 // takeHandover reads the environment, once; nil without a handover.
@@ -44,9 +46,9 @@ func takeHandover() (*handover, error) {
 		return nil, nil
 	}
 	os.Unsetenv(handoverEnv)
-	var n [4]int
+	var n [5]int
 	parts := strings.Split(text, ":")
-	if len(parts) != len(n) {
+	if len(parts) != len(n) && len(parts) != len(n)-1 {
 		return nil, fmt.Errorf("%s=%q cannot be read; it is set by a running server alone", handoverEnv, text)
 	}
 	for i, p := range parts {
@@ -59,10 +61,14 @@ func takeHandover() (*handover, error) {
 	if n[0] != os.Getppid() {
 		return nil, nil // inherited by somebody it was not meant for, or the old server died
 	}
-	for fd := 3; fd <= n[3]; fd++ {
+	for fd := 3; fd <= max(n[3], n[4]); fd++ {
 		syscall.CloseOnExec(fd)
 	}
-	return &handover{sockets: n[1], lock: os.NewFile(uintptr(n[2]), lockName), report: os.NewFile(uintptr(n[3]), "handover")}, nil
+	h := &handover{sockets: n[1], lock: os.NewFile(uintptr(n[2]), lockName), report: os.NewFile(uintptr(n[3]), "handover")}
+	if n[4] != 0 {
+		h.link = os.NewFile(uintptr(n[4]), "link")
+	}
+	return h, nil
 }
 
 // ready tells the old process that this one serves.
@@ -89,6 +95,7 @@ func (s *Server) takeOver() {
 		}
 	}
 	s.came.ready()
+	s.linkTaken()
 }
 
 // Upgrade starts the program anew, from the file this one was started from,
@@ -98,15 +105,13 @@ func (s *Server) Upgrade(ctx context.Context) (pid int, err error) {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	s.mu.Lock()
-	st, shared := s.state, s.shared != nil
+	st := s.state
 	s.mu.Unlock()
 	switch {
 	case st != running:
 		return 0, errors.New("the server is not running, or stopping already")
 	case s.handed.Load():
 		return 0, errors.New("the ports were handed over before; this process waits for its last sessions")
-	case shared:
-		return 0, errors.New("ftp.passive.shared: one port for all data connections cannot belong to two processes; restart instead")
 	}
 	s.audit.pause()
 	pid, err = s.succeed(ctx)
@@ -163,7 +168,21 @@ func (s *Server) succeed(ctx context.Context) (pid int, err error) {
 		w.Close()
 		return 0, err
 	}
-	env := append(environ(), fmt.Sprintf("%s=%d:%d:%d:%d", handoverEnv, os.Getpid(), sockets, 3+sockets, 4+sockets))
+	handed := fmt.Sprintf("%s=%d:%d:%d:%d", handoverEnv, os.Getpid(), sockets, 3+sockets, 4+sockets)
+	var link *net.UnixConn
+	if s.shared != nil {
+		own, other, err := newLinkPair()
+		if err != nil {
+			return 0, err
+		}
+		defer other.Close()
+		if link, err = own, add(other); err != nil {
+			own.Close()
+			return 0, err
+		}
+		handed += fmt.Sprintf(":%d", 5+sockets)
+	}
+	env := append(environ(), handed)
 	// Not os/exec: it would switch the sockets to blocking, for this process, too.
 	pid, err = syscall.ForkExec(exe, append([]string{exe}, os.Args[1:]...), &syscall.ProcAttr{Env: env, Files: files})
 	w.Close()
@@ -173,6 +192,9 @@ func (s *Server) succeed(ctx context.Context) (pid int, err error) {
 	dups = nil
 	if err != nil {
 		return 0, fmt.Errorf("cannot start %s: %w", exe, err)
+	}
+	if link != nil {
+		s.linkAfter(link) // before the new process serves: it says so over the link
 	}
 	if err := await(ctx, r); err != nil {
 		syscall.Kill(pid, syscall.SIGKILL)
@@ -250,6 +272,9 @@ func (s *Server) listening() []*net.TCPListener {
 	var lns []*net.TCPListener
 	for _, so := range s.sockets {
 		lns = append(lns, so.acc.ln)
+	}
+	if s.sharedLn != nil {
+		lns = append(lns, s.sharedLn)
 	}
 	if s.adminLn != nil {
 		lns = append(lns, s.adminLn)

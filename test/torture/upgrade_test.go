@@ -3,11 +3,14 @@ package torture
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -130,4 +133,93 @@ type slow struct {
 func (s *slow) Read(p []byte) (int, error) {
 	time.Sleep(s.pause)
 	return s.r.Read(p[:min(len(p), 32<<10)])
+}
+
+// TestUpgradeShared upgrades while all data connections share one port: the
+// sessions of the old and of the new process transfer through it at the same
+// time, also a transfer that was running, and an upgrade of the upgrade.
+func TestUpgradeShared(t *testing.T) {
+	w := newWorld(t, 1, "[limits]\nnever_ban = [\"127.0.0.1\"]\n")
+	shared := freePort(t)
+	b, err := os.ReadFile(w.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(b), "[ftp.passive]\n", fmt.Sprintf("[ftp.passive]\nshared = \"127.0.0.1:%d\"\n", shared), 1) + "data_session = \"require\"\n"
+	if err := os.WriteFile(w.config(), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	login := func() *ftp.Client {
+		t.Helper()
+		c, err := ftp.Dial(w.ctx(), w.address(), ftp.ClientOptions{TLS: ftp.ExplicitTLS, TLSConfig: &tls.Config{InsecureSkipVerify: true}, Timeout: 30 * time.Second})
+		if err == nil {
+			err = c.Login(w.ctx(), user(0), password)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	var clients []*ftp.Client
+	pid := w.cmd.Process.Pid
+	var pids []int
+	move := func() {
+		var wg sync.WaitGroup
+		for i, c := range clients {
+			wg.Go(func() {
+				for range 3 {
+					if err := transfer(w, c, fmt.Sprintf("/s%d", i)); err != nil {
+						t.Errorf("client %d of %d, after %d upgrades: %v", i, len(clients), len(pids), err)
+						return
+					}
+					if p := int(c.LastData().Remote.Port()); p != shared {
+						t.Errorf("data went to port %d, not to %d", p, shared)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	for range 3 {
+		clients = append(clients, login(), login())
+	}
+	move()
+	for range 2 {
+		running := make(chan error, 1)
+		mid, release := io.Pipe()
+		go func() {
+			_, err := clients[0].Store(w.ctx(), "/running", mid, 0)
+			running <- err
+		}()
+		mid2 := noise(40_000)
+		if _, err := release.Write(mid2); err != nil {
+			t.Fatal(err)
+		}
+		out, err := w.portreeve("upgrade")
+		m := regexp.MustCompile(`process (\d+) serves now`).FindStringSubmatch(out)
+		if err != nil || m == nil {
+			t.Fatalf("upgrade: %v\n%s", err, out)
+		}
+		pids = append(pids, pid)
+		pid, _ = strconv.Atoi(m[1])
+		release.Write(mid2)
+		release.Close()
+		if err := <-running; err != nil {
+			t.Errorf("the transfer that was running: %v", err)
+		}
+		clients = append(clients, login(), login())
+		move()
+	}
+	for _, c := range clients {
+		c.Quit(w.ctx())
+		c.Close()
+	}
+	defer syscall.Kill(pid, syscall.SIGKILL)
+	w.cmd.Wait()
+	w.cmd = nil
+	if out, err := w.portreeve("stop"); err != nil {
+		t.Errorf("stop: %v\n%s", err, out)
+	}
 }
