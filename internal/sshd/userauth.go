@@ -149,6 +149,9 @@ func (c *conn) login(cred auth.Credential) (*ssh.Permissions, error) {
 	if err == nil {
 		return &ssh.Permissions{ExtraData: map[any]any{sessionKey{}: s}}, nil
 	}
+	if errors.Is(err, auth.ErrMore) {
+		return nil, err
+	}
 	switch fault.KindOf(err) {
 	case fault.Limit, fault.Stopping, fault.Unavailable, fault.Internal, fault.Canceled:
 		if errors.Is(err, context.Canceled) {
