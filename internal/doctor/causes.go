@@ -75,6 +75,7 @@ var causes = map[string]Cause{
 	"CLIENT_ALG_BLIND_TLS":  {"the client's router corrects PORT, which TLS hides from it", "client-router", "use passive mode with TLS"},
 	"ALG_BLIND_TLS":         {"an FTP helper opens the ports, and TLS hides the commands from it", "unknown", "open TCP {range} with a rule of its own on the firewalls of both sides"},
 	"MBOX_AUTH":             {"a box on the way refuses TLS on the control connection", "middlebox", "switch FTP inspection off there; or use implicit FTPS (port 990), which it cannot read"},
+	"MBOX_TLS":              {"a box on the way opens the TLS of the control connection", "middlebox", "take the server out of TLS inspection there; until then use implicit FTPS (port 990) or SFTP, and check the certificate"},
 	"MBOX_EXT":              {"a box on the way swallows EPSV and EPRT", "middlebox", "switch FTP inspection off there, use TLS, or set the client to PASV"},
 	"MBOX_PASV_REWRITE":     {"a box on the way rewrites the reply to PASV", "middlebox", "switch FTP inspection (ALG) off there; or use TLS"},
 	"UPSTREAM_FW_RANGE":     {"a filter in front of the server stops the passive range", "server-router", "open TCP {range} there for everybody"},

@@ -44,9 +44,14 @@ func TestWhereDies(t *testing.T) {
 	hops := func(kinds string) *Trace {
 		tr := &Trace{To: netip.MustParseAddrPort("5.6.8.10:21")}
 		for i, k := range kinds {
-			h := Hop{TTL: i + 1, Kind: map[rune]HopKind{'x': HopExceeded, '.': HopSilent, 'o': HopOpen, 'r': HopReset, 'i': HopRefused}[k]}
-			if k == 'x' {
-				h.From = netip.MustParseAddr("10.0.0.1")
+			h := Hop{TTL: i + 1, Kind: map[rune]HopKind{'x': HopExceeded, 'X': HopExceeded, '.': HopSilent, 'o': HopOpen, 'r': HopReset, 'i': HopRefused}[k]}
+			switch k {
+			case 'x':
+				h.From = netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
+			case 'X': // a router that has the target's address
+				h.From = tr.To.Addr()
+			case 'i': // it is one hop behind where its word comes
+				h.From = netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
 			}
 			tr.Hops = append(tr.Hops, h)
 		}
@@ -62,9 +67,13 @@ func TestWhereDies(t *testing.T) {
 		{"xxxo", "....", atClient},
 		{"xxxxxo", "xxx....", inBetween},
 		{"xxxo", "xxxr", pastGateway},
-		{"xxxo", "xxr", atGateway},
+		{"xxXo", "xxr", atGateway},
+		{"xxxo", "xxr", inBetween},
+		{"xxxo", "xr", atClientRouter},
 		{"xxxo", "r", atClientRouter},
-		{"xxxo", "xi", inBetween},
+		{"xxxo", "xi", atClientRouter},
+		{"xxxo", "xxi", inBetween},
+		{"xxxo", "xxxi", atGateway},
 		{"xxo", "x....", atGateway},
 		{"o", "....", pastGateway},
 		{"o", "r", pastGateway},

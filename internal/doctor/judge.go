@@ -233,6 +233,24 @@ func (c *Client) behindNAT(a netip.Addr) bool {
 	return isPrivate(localTowards(a))
 }
 
+// strangeHeader finds replies to something that we never sent: a PROXY header
+// before our first command. A server that knows no such header answers USER as
+// an unknown command, or names what it read.
+func (c *Client) strangeHeader() (Finding, bool) {
+	for _, p := range c.all(func(p *Probe) bool { return p.Outcome == Rejected && p.Reply >= 500 && p.Reply <= 503 }) {
+		named := strings.Contains(p.Text, "PROXY") || strings.HasPrefix(p.Text, `""`)
+		if !named && (p.Stage != AtLogin || p.Security != Plain) || p.Stage != AtLogin && p.Stage != AtAuth {
+			continue
+		}
+		f := finding("PROXY_UNEXPECTED", Error, c.fill(), "the server answers the first command \"%d %s\", as if it had been sent something else before it: a balancer in front sends a PROXY header", p.Reply, p.Text)
+		if !named {
+			f.Could = []string{"PROXY_UNEXPECTED", "NOT_FTP"}
+		}
+		return f, true
+	}
+	return Finding{}, false
+}
+
 func (c *Client) judgeLogin() []Finding {
 	var rejected, busy, closed *Probe
 	for i := range c.rep.Probes {
@@ -247,6 +265,9 @@ func (c *Client) judgeLogin() []Finding {
 		} else if (p.Stage == AtLogin || p.Stage == AtBanner) && p.Outcome != Untrusted {
 			closed = p
 		}
+	}
+	if f, ok := c.strangeHeader(); ok {
+		return []Finding{f}
 	}
 	greeted := slices.ContainsFunc(c.rep.Doors, func(d Door) bool { return strings.HasPrefix(d.Banner, "421") })
 	switch {
@@ -286,6 +307,12 @@ func (c *Client) judgeTLS() []Finding {
 			code = "CERT_NAME"
 		}
 		out = append(out, finding(code, Note, c.fill(), "%v", err))
+	}
+	for _, p := range c.all(func(p *Probe) bool { return p.Cert != "" && p.DataCert != "" && p.Cert != p.DataCert }) {
+		f := finding("MBOX_TLS", Error, c.fill(), "the control connection shows another certificate than its data connection: something on the way opens the TLS of the former, and can read the password")
+		f.Evidence = []string{"control: " + p.Cert, "data: " + p.DataCert}
+		out = append(out, f)
+		break
 	}
 	for _, fam := range []string{"ipv4", "ipv6"} {
 		out = append(out, c.judgeAuth(fam)...)

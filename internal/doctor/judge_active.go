@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"fmt"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -9,8 +10,12 @@ import (
 // judgeActive explains PORT and EPRT. Passive mode is what clients should use,
 // so nothing here is worse than a warning.
 func (c *Client) judgeActive() []Finding {
+	family := "ipv4" // IPv6 says no more where both are there
+	if len(c.all(func(p *Probe) bool { return p.Family == family && p.Mode != "" })) == 0 {
+		family = "ipv6"
+	}
 	active := c.all(func(p *Probe) bool {
-		return (p.Mode == "PORT" || p.Mode == "EPRT") && p.Family == "ipv4" && (p.Stage == AtSetup || p.Stage == AtData || p.Stage == AtTransfer || p.Stage == AtEnd)
+		return (p.Mode == "PORT" || p.Mode == "EPRT") && p.Family == family && (p.Stage == AtSetup || p.Stage == AtData || p.Stage == AtTransfer || p.Stage == AtEnd)
 	})
 	if len(active) == 0 {
 		return nil
@@ -21,7 +26,7 @@ func (c *Client) judgeActive() []Finding {
 			case p.Security != sec:
 			case p.Outcome == OK:
 				t = works
-			case p.Mode == "EPRT" && p.Outcome != Rejected && p.Stage == AtSetup, p.Mode == "EPRT" && extension(p):
+			case family == "ipv4" && p.Mode == "EPRT" && p.Outcome != Rejected && p.Stage == AtSetup, family == "ipv4" && p.Mode == "EPRT" && extension(p):
 				// a box or server without EPRT: PORT says more
 			default:
 				if t == untried {
@@ -39,7 +44,7 @@ func (c *Client) judgeActive() []Finding {
 	switch {
 	case plain == works && secure == fails:
 		f := finding("CLIENT_ALG_BLIND_TLS", Warning, c.fill(), "active mode works in the clear and not with TLS (%s): the client's router corrects the address in PORT or opens the port, which TLS hides from it", short(badSecure))
-		if why, yes := c.local.blocks(false, false, badSecure.Announced.Port()); yes {
+		if why, yes := c.local.blocks(false, family == "ipv6", badSecure.Announced.Port()); yes {
 			f = finding("CLIENT_FW_IN", Warning, c.fill(), "this computer's own firewall stops the server's connection: %s; in the clear a helper lets it in", why)
 		} else if badSecure.Outcome != Rejected || badSecure.Stage != AtSetup {
 			f.Could = []string{"CLIENT_ALG_BLIND_TLS", "SERVER_ALG_BLIND_TLS"}
@@ -75,7 +80,7 @@ func (c *Client) activeFailed(p *Probe) Finding {
 	case c.sees("active-data") == "closed":
 		return finding("SERVER_FW_OUT", Warning, c.fill(), "the server cannot connect to %s (%s), and says that its own firewall stops it", p.Announced, short(p))
 	}
-	if why, yes := c.local.blocks(false, false, p.Announced.Port()); yes {
+	if why, yes := c.local.blocks(false, p.Family == "ipv6", p.Announced.Port()); yes {
 		return finding("CLIENT_FW_IN", Warning, c.fill(), "the server's connection to %s does not arrive: this computer's own firewall stops it: %s", p.Announced, why)
 	}
 	if c.behindNAT(p.Peer.Addr()) && !isPrivate(p.Peer.Addr()) {
@@ -87,6 +92,16 @@ func (c *Client) activeFailed(p *Probe) Finding {
 		f.Could = []string{"CLIENT_FW_IN", "UPSTREAM_FW_OUT", "ACTIVE_SRC_PORT"}
 	}
 	return f
+}
+
+// inside reports that we, the server and the address it sees of us are in one
+// private network. Masks are not known; a /24 is what such networks are.
+func (c *Client) inside(own, from netip.Addr) bool {
+	if c.rep.Server == nil || !own.Is4() || !isPrivate(own) {
+		return false
+	}
+	net, err := own.Prefix(24)
+	return err == nil && net.Contains(from) && net.Contains(c.rep.Server.Reached.Addr())
 }
 
 // activeRefused explains a PORT that is refused for its address: somebody
@@ -110,6 +125,15 @@ func (c *Client) activeRefused(p *Probe) Finding {
 	seen := ""
 	if from.IsValid() {
 		seen = ", and to the server this client is " + from.String()
+	}
+	if nat64.Contains(peer) {
+		return finding("NAT64", Warning, c.fill(), "the server is reached over IPv4 through %s and cannot connect to %s, an IPv6 address: \"%d %s\"", peer, own, p.Reply, p.Text)
+	}
+	if from.IsValid() && from != own && c.inside(own, from) {
+		inner := c.rep.Server.Reached.Addr()
+		f := finding("HAIRPIN", Warning, c.fill(), "this client and the server (%s) are in one network, but connect by the router's public address, so that the server sees the router (%s) and refuses to connect to %s", inner, from, own)
+		f.Box, f.Fix = "client", fmt.Sprintf("connect to %s from inside, or let the name resolve to it there; passive mode works either way", inner)
+		return f
 	}
 	nat := finding("CLIENT_NAT_ACTIVE", Warning, c.fill(), "%s names %s, this client's own address%s; the server answers \"%d %s\"", p.Mode, own, seen, p.Reply, p.Text)
 	switch {

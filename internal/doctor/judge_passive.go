@@ -11,11 +11,11 @@ import (
 
 // passive is what the passive probes of one family say together.
 type passive struct {
-	fam          string
-	probes       []*Probe // that came to the data connection
-	lost, fine   []*Probe
-	plain, tls   tri // of EPSV, or of PASV where EPSV is not to be had
-	intermittent bool
+	fam        string
+	probes     []*Probe // that came to the data connection
+	lost, fine []*Probe
+	plain, tls tri // of EPSV, or of PASV where EPSV is not to be had
+	implicit   tri // the same, when tls is that of the explicit way
 }
 
 // tri is whether something works: not tried, yes, no.
@@ -51,10 +51,10 @@ func (c *Client) passive(fam string) passive {
 		}
 	}
 	s.plain = port[Plain]
-	for _, sec := range []Security{Explicit, Implicit} {
-		if v := port[sec]; v == works || s.tls == untried {
-			s.tls = v
-		}
+	// The explicit way is on the same listener as the clear one, and has its range.
+	s.tls, s.implicit = port[Explicit], port[Implicit]
+	if s.tls == untried {
+		s.tls, s.implicit = s.implicit, untried
 	}
 	return s
 }
@@ -70,6 +70,9 @@ func (c *Client) judgePassive(fam string) []Finding {
 		return append(out, f)
 	}
 	address, wrong := c.judgeAddress(&s)
+	if port, one := onePort(&s); one && s.tls == fails && s.plain != fails {
+		return append(out, c.blockedOne(&s, port))
+	}
 	if s.plain == works && s.tls == fails {
 		f := c.blindTLS(&s)
 		if wrong { // the helper has corrected the address, too
@@ -81,7 +84,13 @@ func (c *Client) judgePassive(fam string) []Finding {
 	if wrong {
 		out = append(out, address)
 	}
+	_, apart := onePort(&s)
 	switch {
+	case s.plain == fails && s.tls == works && apart:
+		f := c.blocked(s.only(func(p *Probe) bool { return p.Security == Plain }))
+		f.Severity = Warning // whoever opens the one port alone wants TLS
+		f.Cause += "; with TLS, which has a port of its own here, they work"
+		out = append(out, f)
 	case s.plain == fails && s.tls == works:
 		f := finding("MBOX_PASV_REWRITE", Error, c.fillRange(), "with TLS passive connections work, in the clear they do not: something that reads the replies spoils them")
 		out = append(out, f)
@@ -91,9 +100,53 @@ func (c *Client) judgePassive(fam string) []Finding {
 			return append(out, f)
 		}
 		out = append(out, c.blocked(&s))
+	case s.tls == works && s.implicit == fails:
+		f := c.blocked(s.only(func(p *Probe) bool { return p.Security == Implicit }))
+		f.Cause += "; with explicit TLS they work"
+		out = append(out, f)
 	}
 	out = append(out, c.judgeConnected(&s)...)
 	return append(out, c.judgeReuse(fam)...)
+}
+
+// only is s with some of the probes that failed.
+func (s *passive) only(keep func(*Probe) bool) *passive {
+	sub := *s
+	sub.lost = slices.DeleteFunc(slices.Clone(s.lost), func(p *Probe) bool { return !keep(p) })
+	return &sub
+}
+
+// onePort is the port that a server announces for all protected connections,
+// if it is one: then TLS fails where the clear range works because that port is
+// closed, and not because somebody reads the dialogue.
+func onePort(s *passive) (port uint16, one bool) {
+	n := 0
+	for _, p := range s.probes {
+		switch {
+		case p.Security == Plain || !p.Announced.IsValid():
+			if p.Announced.Port() == port {
+				return 0, false
+			}
+		case n > 0 && p.Announced.Port() != port:
+			return 0, false
+		default:
+			port = p.Announced.Port()
+			n++
+		}
+	}
+	return port, n > 1
+}
+
+// blockedOne explains a single shared port that nothing reaches.
+func (c *Client) blockedOne(s *passive, port uint16) Finding {
+	f := c.blocked(s.only(func(p *Probe) bool { return p.Security != Plain }))
+	old, one := c.fillRange(), fmt.Sprint(port)
+	if old.rng == "" {
+		old.rng = "of the passive range"
+	}
+	f.Fix = strings.ReplaceAll(f.Fix, old.rng, one)
+	f.Cause += fmt.Sprintf("; with TLS this server uses the one port %s for all of them", one)
+	return f
 }
 
 // fillRange knows the passive range only from a Portreeve server.
@@ -160,95 +213,6 @@ func (c *Client) judgeRefusedSetup(fam string) []Finding {
 		return []Finding{finding("RANGE_BUSY", Error, c.fillRange(), "%s is answered \"%d %s\": the server finds no free passive port", p.Mode, p.Reply, p.Text)}
 	}
 	return []Finding{finding("PASSIVE_OFF", Warning, c.fill(), "%s is answered \"%d %s\"", p.Mode, p.Reply, p.Text)}
-}
-
-// judgeIntermittent finds ranges of which a part works.
-func (c *Client) judgeIntermittent(s *passive) (Finding, bool) {
-	if len(c.rounds.quick) == 0 || c.rounds.quick[0].Family != s.fam {
-		return Finding{}, false
-	}
-	good, bad := map[uint16]bool{}, map[uint16]bool{}
-	count := func(ps []Probe) (fine, lost int) {
-		for i := range ps {
-			p := &ps[i]
-			switch {
-			case p.dataLost():
-				lost++
-				bad[p.Announced.Port()] = true
-			case p.Outcome == OK:
-				fine++
-				good[p.Announced.Port()] = true
-			}
-		}
-		return fine, lost
-	}
-	fine, lost := count(c.rounds.quick)
-	slowFine, slowLost := count(c.rounds.slow)
-	flaky := fine > 0 && lost > 0 || c.flaky
-	if !flaky {
-		return Finding{}, false
-	}
-	if slowLost == 0 && slowFine >= 3 && lost > 0 && !c.flaky {
-		f := finding("SYN_LIMIT", Error, c.fillRange(), "of %d data connections one after the other %d failed; with pauses of 2 s all %d worked", fine+lost, lost, slowFine)
-		f.Evidence = append(f.Evidence, "ports that failed: "+portList(bad))
-		if disjoint(good, bad) && slowFine < 4 {
-			f.Could = []string{"SYN_LIMIT", "RANGE_PARTIAL"}
-		}
-		return f, true
-	}
-	for _, p := range s.lost {
-		bad[p.Announced.Port()] = true
-	}
-	for _, p := range s.fine {
-		good[p.Announced.Port()] = true
-	}
-	f := finding("RANGE_PARTIAL", Error, c.fillRange(), "some passive ports can be reached and others cannot")
-	f.Evidence = []string{"reached: " + portList(good), "not reached: " + portList(bad)}
-	switch {
-	case disjoint(good, bad) && !apart(good, bad):
-		f.Could = []string{"RANGE_PARTIAL", "SYN_LIMIT"} // too few tries to call it a pattern
-	case !disjoint(good, bad):
-		f.Cause = "the same passive ports can be reached at one time and not at another"
-		f.Could = []string{"SYN_LIMIT", "CONN_LIMIT", "RANGE_PARTIAL"}
-	}
-	return f, true
-}
-
-// apart reports that the ports that work and those that do not lie in two
-// blocks, as when a rule has another range than the server.
-func apart(good, bad map[uint16]bool) bool {
-	least := func(m map[uint16]bool) (lo, hi uint16) {
-		lo = 65535
-		for p := range m {
-			lo, hi = min(lo, p), max(hi, p)
-		}
-		return lo, hi
-	}
-	gl, gh := least(good)
-	bl, bh := least(bad)
-	return len(good) >= 3 && len(bad) >= 3 && (gh < bl || bh < gl)
-}
-
-func disjoint(a, b map[uint16]bool) bool {
-	for p := range a {
-		if b[p] {
-			return false
-		}
-	}
-	return true
-}
-
-func portList(ps map[uint16]bool) string {
-	var all []int
-	for p := range ps {
-		all = append(all, int(p))
-	}
-	slices.Sort(all)
-	var s []string
-	for _, p := range all {
-		s = append(s, strconv.Itoa(p))
-	}
-	return strings.Join(s, ", ")
 }
 
 // judgeAddress explains PASV that fails where EPSV works or would be asked at
@@ -414,7 +378,7 @@ func (c *Client) blocked(s *passive) Finding {
 	}
 	if state := c.sees("passive-data"); state == "closed" || state == "limited" {
 		code := "SERVER_FW_RANGE"
-		if c.rep.Server.Firewall["passive-data code"] == "SERVER_ALG_BLIND_TLS" {
+		if c.rep.Server.Firewall["passive-data code"] == "SERVER_ALG_BLIND_TLS" && s.plain != fails {
 			code = "SERVER_ALG_BLIND_TLS"
 		}
 		f := finding(code, Error, c.fillRange(), "%s, and the server says that its own firewall is %s for them", cause, state)
@@ -461,6 +425,9 @@ func (c *Client) blockedWhere(s *passive, p *Probe, cause string, reach, dead *T
 		fronted = true
 	}
 	z := whereDies(reach, dead)
+	if p.Outcome == Unreachable && p.DialTook > slowly && z != atClient && z != atClientRouter {
+		return one("FORWARD_WRONG_HOST")
+	}
 	switch z {
 	case atClient:
 		f := one("CLIENT_FW_OUT_HIGH")
@@ -469,21 +436,25 @@ func (c *Client) blockedWhere(s *passive, p *Probe, cause string, reach, dead *T
 	case atClientRouter:
 		return one("CLIENT_FW_OUT_HIGH")
 	case atGateway:
+		if p.Outcome == Refused && c.inDocker() {
+			return one("DOCKER_PUBLISH", "RANGE_NOT_FORWARDED")
+		}
+		if fronted && p.Outcome == Refused {
+			return one("RANGE_NOT_FORWARDED", "DOCKER_PUBLISH", "UPSTREAM_FW_RANGE", "UPSTREAM_FW_SOURCE")
+		}
 		if fronted {
 			if p.Outcome == Timeout && !isPrivate(p.Peer.Addr()) && len(reach.Hops) > 3 {
 				return one("RANGE_NOT_FORWARDED")
 			}
 			return one("RANGE_NOT_FORWARDED", "UPSTREAM_FW_RANGE", "UPSTREAM_FW_SOURCE")
 		}
-		return one("UPSTREAM_FW_RANGE", "UPSTREAM_FW_SOURCE")
+		return one("UPSTREAM_FW_RANGE", "UPSTREAM_FW_SOURCE", "ASYM_ROUTE")
 	}
 	switch {
-	case p.Outcome == Unreachable && p.DialTook > slowly:
-		return one("FORWARD_WRONG_HOST")
 	case z == pastGateway && p.Outcome == Timeout && open && fronted:
 		return one("RANGE_SHIFTED", "FORWARD_WRONG_HOST", "UPSTREAM_FW_RANGE")
 	case z == pastGateway && p.Outcome == Timeout && open:
-		return one("UPSTREAM_FW_RANGE", "UPSTREAM_FW_SOURCE")
+		return one("UPSTREAM_FW_RANGE", "UPSTREAM_FW_SOURCE", "ASYM_ROUTE")
 	case z == pastGateway && p.Outcome == Timeout && fronted:
 		return one("SERVER_FW_RANGE", "RANGE_SHIFTED", "UPSTREAM_FW_RANGE", "FORWARD_WRONG_HOST")
 	case z == pastGateway && p.Outcome == Timeout:
@@ -511,93 +482,4 @@ var dockerNet = netip.MustParsePrefix("172.16.0.0/12")
 
 func (c *Client) inDocker() bool {
 	return c.rep.Server != nil && dockerNet.Contains(c.rep.Server.Reached.Addr())
-}
-
-// judgeConnected explains passive connections that come about and are of no use.
-func (c *Client) judgeConnected(s *passive) []Finding {
-	best := 0
-	for _, p := range s.fine {
-		best = max(best, p.Bytes)
-	}
-	for _, p := range s.probes {
-		if p.Outcome == OK && (p.Bytes > 0 || best == 0) || p.dataLost() || p.Outcome == Untrusted {
-			continue
-		}
-		text := strings.ToLower(p.Text)
-		stranger := c.stranger()
-		switch {
-		case stranger.IsValid() && p.Outcome == Rejected:
-			return []Finding{c.otherSource(p, stranger)}
-		case p.Outcome == Rejected && p.Reply == 425 && (strings.Contains(text, "bad ip") || strings.Contains(text, "another address") || strings.Contains(text, "ip address mismatch")):
-			return []Finding{c.otherSource(p, netip.Addr{})}
-		case p.Outcome == Rejected && p.Reply == 522, p.Outcome == Rejected && strings.Contains(text, "session reuse"):
-			return []Finding{finding("TLS_REUSE_REQUIRED", Error, c.fill(), "%d %s", p.Reply, p.Text)}
-		case p.Outcome == Rejected && p.Reply == 425, p.Outcome == NoReply, p.Outcome == Empty, p.Outcome == OK:
-			f := finding("LB_WRONG_NODE", Error, c.fillRange(), "the data connection to %s is accepted, but the server does not have it (%s %s)", p.Announced, strings.TrimPrefix(strconv.Itoa(p.Reply), "0"), p.Text)
-			f.Could = []string{"LB_WRONG_NODE", "DOCKER_PUBLISH", "LB_SOURCE_CHECK"}
-			if c.rep.Server != nil && c.serverSaw("PR-D01") {
-				f.Could = []string{"LB_WRONG_NODE", "DOCKER_PUBLISH"}
-			}
-			return []Finding{f}
-		case p.Outcome == Stalled:
-			return []Finding{finding("MTU_BLACKHOLE", Error, c.fill(), "the data connection is there, the bytes of the listing do not arrive")}
-		case p.Outcome == BadTLS:
-			f := finding("TLS_DATA", Error, c.fill(), "%s", p.Error)
-			if strings.Contains(p.Error, "deadline") || strings.Contains(p.Error, "timeout") {
-				f = finding("MTU_BLACKHOLE", Error, c.fill(), "the data connection is there, its TLS handshake gets no answer: %s", p.Error)
-				f.Could = []string{"MTU_BLACKHOLE", "TLS_DATA"}
-			}
-			return []Finding{f}
-		case p.Outcome == Rejected:
-			return []Finding{finding("LIST_FAILED", Error, c.fill(), "%s %s: %d %s", p.Security, p.Mode, p.Reply, p.Text)}
-		}
-	}
-	return nil
-}
-
-func (c *Client) serverSaw(code string) bool {
-	return slices.ContainsFunc(c.rep.Server.Data, func(d Seen) bool { return d.Code == code })
-}
-
-// stranger is the address that the server turned away although it was ours.
-func (c *Client) stranger() netip.Addr {
-	if c.rep.Server != nil {
-		for _, d := range c.rep.Server.Data {
-			if d.Code == "PR-D02" && d.Stranger.IsValid() {
-				return d.Stranger.Addr()
-			}
-		}
-	}
-	return netip.Addr{}
-}
-
-func (c *Client) otherSource(p *Probe, stranger netip.Addr) Finding {
-	f := finding("SOURCE_MISMATCH", Error, c.fill(), "the server turns the data connection away, because it comes from another address than the control connection: %d %s", p.Reply, p.Text)
-	if !stranger.IsValid() {
-		f.Could = []string{"SOURCE_MISMATCH", "LB_SOURCE_CHECK"}
-		return f
-	}
-	from := c.rep.Server.From.Addr()
-	if isPrivate(stranger) && !isPrivate(from) || isPrivate(from) && !isPrivate(stranger) || isPrivate(stranger) && !isPrivate(p.Peer.Addr()) {
-		f = finding("LB_SOURCE_CHECK", Error, c.fill(), "the server sees the control connection from %s and the data connection from %s, an address of its own side", from, stranger)
-		return f
-	}
-	f.Evidence = append(f.Evidence, fmt.Sprintf("control from %s, data from %s", from, stranger))
-	return f
-}
-
-// judgeReuse tells what the server thinks of TLS session reuse.
-func (c *Client) judgeReuse(fam string) []Finding {
-	if c.fresh != nil && c.fresh.Family == fam && c.fresh.Outcome == Rejected && (c.fresh.Stage == AtTransfer || c.fresh.Stage == AtData) {
-		return []Finding{finding("TLS_REUSE_REQUIRED", Note, c.fill(), "without resuming the TLS session a data connection is refused: %d %s", c.fresh.Reply, c.fresh.Text)}
-	}
-	for _, p := range c.all(func(p *Probe) bool { return p.Family == fam && p.Security != Plain && p.Outcome == OK && p.Mode != "" }) {
-		if p.Resumed {
-			return nil
-		}
-	}
-	if len(c.all(func(p *Probe) bool { return p.Family == fam && p.Security != Plain && p.Outcome == OK })) > 0 {
-		return []Finding{finding("TLS_NO_RESUME", Note, c.fill(), "no data connection resumed the TLS session of its control connection: each costs a full handshake, and nothing proves that both come from the same client")}
-	}
-	return nil
 }

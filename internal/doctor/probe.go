@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -83,6 +84,8 @@ type Probe struct {
 	Resumed   bool           `json:"resumed,omitempty"` // the data connection resumed the TLS session
 	Bytes     int            `json:"bytes"`
 	Banner    string         `json:"banner,omitempty"`
+	Cert      string         `json:"certificate,omitempty"`      // fingerprint and name, of the control connection
+	DataCert  string         `json:"data_certificate,omitempty"` // and of the data connection
 }
 
 func (p *Probe) passive() bool { return p.Mode == "PASV" || p.Mode == "EPSV" }
@@ -221,6 +224,9 @@ func (c *Client) connect(ctx context.Context, w way, mode ftp.DataMode, fresh bo
 		return nil, rec, p
 	}
 	p.Local, p.Peer, p.Banner = addrPortOf(cl.LocalAddr()), addrPortOf(cl.RemoteAddr()), cl.Banner().Text
+	if cs, ok := cl.ConnectionState(); ok {
+		p.Cert = certOf(&cs)
+	}
 	p.Stage = AtLogin
 	if err := cl.Login(ctx, c.opt.User, c.opt.Password); err != nil {
 		p.fail(err, rec)
@@ -329,6 +335,9 @@ func (p *Probe) transfer(n int, err error, cl *ftp.Client, rec *recording) {
 		p.DataPeer = d.Remote
 	}
 	p.Resumed = d.TLS != nil && d.TLS.DidResume
+	if d.TLS != nil {
+		p.DataCert = certOf(d.TLS)
+	}
 	p.Stage, p.Outcome = AtEnd, OK
 	rec.mu.Lock()
 	dials, verb := rec.dials, rec.verb
@@ -361,6 +370,15 @@ func (p *Probe) transfer(n int, err error, cl *ftp.Client, rec *recording) {
 			p.Outcome = Stalled
 		}
 	}
+}
+
+// certOf tells certificates apart, "" for none.
+func certOf(cs *tls.ConnectionState) string {
+	if len(cs.PeerCertificates) == 0 {
+		return ""
+	}
+	leaf := cs.PeerCertificates[0]
+	return fmt.Sprintf("%x (%s)", sha256.Sum256(leaf.Raw), leaf.Subject)
 }
 
 func addrPortOf(a net.Addr) netip.AddrPort {

@@ -27,13 +27,13 @@ func whereDies(reach, dead *Trace) zone {
 	}
 	server := reach.end().TTL
 	if e := dead.end(); e != nil && e.Kind != HopOpen {
-		switch {
-		case e.TTL >= server:
+		switch k := whoRefused(reach, dead); {
+		case k >= server:
 			return pastGateway
-		case e.TTL == 1 && server > 2:
-			return atClientRouter
-		case e.TTL == server-1:
+		case k == server-1:
 			return atGateway
+		case k <= 1:
+			return atClientRouter
 		}
 		return inBetween
 	}
@@ -57,6 +57,30 @@ func whereDies(reach, dead *Trace) zone {
 		return atClientRouter
 	}
 	return inBetween
+}
+
+// whoRefused is how far away the box is that refused dead. A router refuses for
+// others only after it has counted the hop, so its word comes one hop later
+// than its place; for an address of its own it does so at once. An ICMP message
+// names its sender.
+func whoRefused(reach, dead *Trace) int {
+	e, target := dead.end(), dead.To.Addr().Unmap()
+	for _, t := range []*Trace{dead, reach} {
+		for _, h := range t.Hops {
+			if h.Kind == HopExceeded && (e.Kind == HopRefused && h.From == e.From || h.TTL == e.TTL && h.From == target) {
+				return h.TTL
+			}
+		}
+	}
+	if server := reach.end().TTL; e.TTL >= server {
+		return server // the machine itself, or the router before it: the same picture
+	}
+	for _, h := range reach.Hops {
+		if h.TTL == e.TTL && h.Kind == HopExceeded && h.From.IsValid() {
+			return e.TTL - 1 // the router there has another address than the target
+		}
+	}
+	return e.TTL
 }
 
 func firstAnswers(t *Trace) bool {

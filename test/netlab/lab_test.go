@@ -3,7 +3,9 @@
 package netlab
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,8 +53,13 @@ type topology struct {
 	box       string            // where it is cured
 	curl      bool              // curl gets the listing
 	cure      *cure
-	peer      string // another server instead of Portreeve; config is in its language
-	here      bool   // the doctor runs on the server, without an address
+	peer      string   // another server instead of Portreeve; config is in its language
+	here      bool     // the doctor runs on the server, without an address
+	nodes     []string // further nodes
+	links     []string // between them: "name a addresses b addresses"
+	on        string   // node of the server; "s" when empty
+	tools     []string // programs of tools_test.go that run meanwhile: "node: tool argument..."
+	limits    string   // lines of [limits]; a few connections when empty
 }
 
 // cure is applied after the diagnosis; the transfer must work then.
@@ -72,6 +79,7 @@ type lab struct {
 	id     string
 	dir    string
 	server *exec.Cmd
+	behind []*exec.Cmd // tools
 }
 
 func (l *lab) ns(node string) string { return l.id + node }
@@ -129,9 +137,13 @@ func (l *lab) link(name, a, aAddrs, b, bAddrs string) {
 // build makes the network and starts the server.
 func build(t *testing.T, top *topology) *lab {
 	l := &lab{t: t, top: top, id: fmt.Sprintf("p%d", labs.Add(1)), dir: t.TempDir()}
-	nodes := []string{"c", "cr", "inet", "sr", "s", "l"}
+	nodes := append([]string{"c", "cr", "inet", "sr", "s", "l"}, top.nodes...)
 	t.Cleanup(func() {
 		l.stop()
+		for _, c := range l.behind {
+			c.Process.Kill()
+			c.Wait()
+		}
 		for _, n := range nodes {
 			exec.Command("ip", "netns", "del", l.ns(n)).Run() // a node that was never made is gone already
 		}
@@ -179,10 +191,17 @@ func build(t *testing.T, top *topology) *lab {
 	if top.serverNAT {
 		l.nft("sr", "table ip nat {\n chain post {\n type nat hook postrouting priority srcnat\n oifname wan2 masquerade\n }\n}\n")
 	}
+	for _, link := range top.links {
+		f := strings.Fields(link)
+		l.link(f[0], f[1], f[2], f[3], f[4])
+	}
 	for node, rules := range top.rules {
 		l.nft(node, rules)
 	}
 	l.shell(top.setup)
+	for _, line := range top.tools {
+		l.behindTool(line)
+	}
 	if top.peer != "" {
 		l.startPeer(top.peer, top.config)
 	} else {
@@ -204,6 +223,35 @@ func (l *lab) shell(lines []string) {
 	}
 }
 
+// host is the node that the server runs on.
+func (l *lab) host() string { return cmp.Or(l.top.on, "s") }
+
+// behindTool starts a tool that runs until the lab is taken down.
+func (l *lab) behindTool(line string) {
+	l.t.Helper()
+	node, args, _ := strings.Cut(line, ": ")
+	c := exec.Command("ip", append([]string{"netns", "exec", l.ns(node), ""}, strings.Fields(args)...)...)
+	exe, err := os.Executable()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	c.Args[4] = exe
+	c.Env = append(os.Environ(), toolVar+"=1")
+	c.Dir = l.dir
+	c.Stderr = os.Stderr
+	out, err := c.StdoutPipe()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.behind = append(l.behind, c)
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		l.t.Fatalf("%s did not start: %v", line, err)
+	}
+}
+
 // binary is the built program.
 func binary() string { return filepath.Join(os.Getenv(insideVar), "portreeve") }
 
@@ -217,7 +265,7 @@ func (l *lab) start(extra string) {
 		extra = "[[listen]]\nprotocol = \"ftp\"\naddress = \":21\"\ntls = \"offered\"\n[[listen]]\nprotocol = \"ftps\"\naddress = \":990\"\n" + extra
 	}
 	head := fmt.Sprintf("data_dir = %q\ndrain = \"1s\"\n", filepath.Join(l.dir, "data"))
-	limits := "[limits]\nmax_connections = 20\n"
+	limits := "[limits]\n" + cmp.Or(l.top.limits, "max_connections = 20\n")
 	if !strings.Contains(extra, "[ftp]") {
 		extra += "[ftp]\ndata_timeout = \"3s\"\n"
 	}
@@ -236,14 +284,14 @@ func (l *lab) start(extra string) {
 		if err := os.WriteFile(filepath.Join(home, "hello.txt"), []byte("hello\n"), 0o600); err != nil {
 			l.t.Fatal(err)
 		}
-		l.must("s", password+"\n", binary(), "-c", conf, "user", "add", "lab", "--home", home, "--password-stdin")
+		l.must(l.host(), password+"\n", binary(), "-c", conf, "user", "add", "lab", "--home", home, "--password-stdin")
 	}
 	log, err := os.Create(filepath.Join(l.dir, "server.log"))
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	defer log.Close()
-	l.server = exec.Command("ip", "netns", "exec", l.ns("s"), binary(), "-c", conf, "serve")
+	l.server = exec.Command("ip", "netns", "exec", l.ns(l.host()), binary(), "-c", conf, "serve")
 	l.server.Stderr, l.server.Stdout = log, log
 	if err := l.server.Start(); err != nil {
 		l.t.Fatal(err)
@@ -331,7 +379,7 @@ func (l *lab) doctor() (report, string) {
 		from = "c"
 	}
 	if l.top.here {
-		from = "s"
+		from = l.host()
 	}
 	out, err := l.run(from, password+"\n", argv...)
 	var ee *exec.ExitError
@@ -361,6 +409,14 @@ func (l *lab) curl() bool {
 	if l.top.peer == "vsftpd" {
 		account = "anonymous:x"
 	}
-	_, err := l.run(from, "", "curl", "-sS", "--max-time", "12", "--connect-timeout", "4", "--disable-epsv", "--no-ftp-skip-pasv-ip", "--user", account, "ftp://"+l.address()+"/")
+	_, err := l.run(from, "", "curl", "-sSk", "--max-time", "12", "--connect-timeout", "4", "--disable-epsv", "--no-ftp-skip-pasv-ip", "--user", account, l.curlURL()+"/")
 	return err == nil
+}
+
+// curlURL is the target, by address: the hosts of the lab have two families.
+func (l *lab) curlURL() string {
+	if l.top.target == "" || strings.Contains(l.top.target, "both.lab") {
+		return "ftp://" + l.address()
+	}
+	return l.top.target
 }

@@ -8,23 +8,35 @@
 package netlab
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 )
 
 const insideVar = "PORTREEVE_LAB_INSIDE"
 
+// atOnce is how many topologies are examined at the same time.
+const atOnce = 12
+
 // TestMain builds the program, and then runs the tests again inside the
 // private namespaces.
 func TestMain(m *testing.M) {
+	if os.Getenv(toolVar) != "" {
+		os.Exit(tool(os.Args[1:]))
+	}
 	if os.Getenv(insideVar) != "" {
 		if err := furnish(); err != nil {
 			fmt.Fprintln(os.Stderr, "netlab:", err)
 			os.Exit(1)
+		}
+		flag.Parse()
+		if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+			f.Value.Set(strconv.Itoa(atOnce)) // topologies mostly wait for timeouts, so the number of processors is no measure
 		}
 		os.Exit(m.Run())
 	}
