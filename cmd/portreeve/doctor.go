@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,11 +25,12 @@ type doctorFlags struct {
 	write, clear, insecure           bool
 	plainPort, implicitPort          uint16
 	timeout, idle                    time.Duration
+	knownHosts                       string
 }
 
 func (a *app) doctorCommand() *cobra.Command {
 	var f doctorFlags
-	c := &cobra.Command{Use: "doctor [ftp://HOST[:PORT] | ftps://HOST[:PORT]]", Short: "Find out why data connections fail", Args: args("[ADDRESS]"),
+	c := &cobra.Command{Use: "doctor [ftp://HOST[:PORT] | ftps://HOST[:PORT] | sftp://HOST[:PORT]]", Short: "Find out why data connections fail", Args: args("[ADDRESS]"),
 		Long: `Without an address: check this machine, where the server runs or will run: its
 configuration, ports, firewall, routes, certificates, and what the running
 server has recorded. As root it sees more.
@@ -38,6 +40,11 @@ mode is tried with a listing: plain, explicit and implicit TLS; PASV, EPSV,
 PORT, EPRT; IPv4 and IPv6. A Portreeve server is asked what it saw. With ftp://
 the password travels unprotected, as it does when the mode is used; with
 ftps:// it does not, unless --clear is given.
+
+With sftp:// (and, as notes, where SSH is found beside FTP): what answers, the host
+keys with fingerprints and SSHFP records, the algorithms on offer, the ways to log
+in, and with an account a listing and, with --write, a small file. The password is
+sent only to a host key that --known-hosts has, or with --insecure.
 
 Each finding names the cause, the box and the cure. Exit code 3: there are findings.`,
 		Example: `  sudo portreeve doctor
@@ -57,7 +64,8 @@ Each finding names the cause, the box and the cure. Exit code 3: there are findi
 	fl.BoolVar(&f.passwordStdin, "password-stdin", false, "read the password from standard input")
 	fl.BoolVar(&f.write, "write", false, "also store a small file, read it back and remove it")
 	fl.BoolVar(&f.clear, "clear", false, "with ftps://: also send the password unprotected, to compare")
-	fl.BoolVar(&f.insecure, "insecure", false, "with ftps://: send the password although the certificate cannot be verified")
+	fl.BoolVar(&f.insecure, "insecure", false, "with ftps:// and sftp://: send the password although certificate or host key cannot be verified")
+	fl.StringVar(&f.knownHosts, "known-hosts", "", "compare SSH host keys with this `FILE`, such as ~/.ssh/known_hosts")
 	fl.Uint16Var(&f.plainPort, "plain-port", 0, "`PORT` of FTP and explicit FTPS (default 21)")
 	fl.Uint16Var(&f.implicitPort, "implicit-port", 0, "`PORT` of implicit FTPS (default 990)")
 	fl.DurationVar(&f.timeout, "timeout", 7*time.Second, "how long to wait for each connection; under 4s some causes look alike")
@@ -148,7 +156,7 @@ func (a *app) doctorThere(cmd *cobra.Command, address string, f *doctorFlags) er
 	if err != nil {
 		return usagef(cmd, "%v", err)
 	}
-	o := doctor.ClientOptions{User: f.user, Write: f.write, Clear: f.clear, Insecure: f.insecure, Timeout: f.timeout, Idle: f.idle, PlainPort: f.plainPort, ImplicitPort: f.implicitPort}
+	o := doctor.ClientOptions{User: f.user, Write: f.write, Clear: f.clear, Insecure: f.insecure, Timeout: f.timeout, Idle: f.idle, PlainPort: f.plainPort, ImplicitPort: f.implicitPort, KnownHosts: f.knownHosts}
 	if f.quick {
 		o.Idle = -1
 	}
@@ -208,6 +216,9 @@ func showReport(w io.Writer, r *doctor.Report, verbose bool) {
 		table(w, rows)
 		fmt.Fprintln(w)
 	}
+	for i := range r.SSH {
+		showSSH(w, &r.SSH[i], verbose)
+	}
 	if verbose {
 		for _, d := range r.Doors {
 			fmt.Fprintf(w, "port %s: %s %s %s\n", d.Addr, d.Outcome, d.Says, plain(d.Banner+d.Error))
@@ -228,4 +239,37 @@ func showReport(w io.Writer, r *doctor.Report, verbose bool) {
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n\n", n)
 	}
+}
+
+func showSSH(w io.Writer, s *doctor.SSH, verbose bool) {
+	fmt.Fprintf(w, "SSH at %s  %s\n", s.Addr, plain(s.Version))
+	rows := [][]string{{"HOST KEY", "BITS", "FINGERPRINT", "KNOWN"}}
+	for _, k := range s.Keys {
+		bits := "-"
+		if k.Bits > 0 {
+			bits = strconv.Itoa(k.Bits)
+		}
+		rows = append(rows, []string{plain(k.Type), bits, k.Fingerprint, orDash(k.Known)})
+	}
+	table(w, rows)
+	if len(s.Auth) > 0 {
+		fmt.Fprintf(w, "log-in by %s\n", strings.Join(s.Auth, ", "))
+	}
+	if s.Login != "" {
+		fmt.Fprintf(w, "log-in: %s\n", plain(s.Login))
+	}
+	if s.Transfer != "" {
+		fmt.Fprintf(w, "SFTP: %s\n", s.Transfer)
+	}
+	if verbose {
+		for _, k := range s.Keys {
+			if k.SSHFP != "" {
+				fmt.Fprintln(w, k.SSHFP)
+			}
+		}
+		for _, l := range [][2]string{{"key exchange", strings.Join(s.Kex, " ")}, {"host keys", strings.Join(s.HostKeys, " ")}, {"ciphers", strings.Join(s.Ciphers, " ")}, {"MACs", strings.Join(s.MACs, " ")}} {
+			fmt.Fprintf(w, "%s: %s\n", l[0], plain(l[1]))
+		}
+	}
+	fmt.Fprintln(w)
 }
