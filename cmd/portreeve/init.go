@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/admin"
 	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/ports"
@@ -23,6 +25,7 @@ type initFlags struct {
 	dataDir, address, passive, public string
 	ftpPort, ftpsPort, sftpPort       uint16
 	user, home                        string
+	admin, adminAddress               string
 	pw                                passwordFlags
 }
 
@@ -42,6 +45,8 @@ and what to do next. An existing file is never overwritten.`,
 	fl.StringVar(&f.public, "public-address", "", "`ADDRESS` or name that clients outside of a NAT reach")
 	fl.StringVar(&f.user, "user", "", "make a first account with this `NAME`")
 	fl.StringVar(&f.home, "home", "", "its home `DIR` (default: in the data directory)")
+	fl.StringVar(&f.admin, "admin", "", "make a first administrator with this `NAME` and print a token that works once, within a day")
+	fl.StringVar(&f.adminAddress, "admin-address", "", "IP address and port of the administrative interface over HTTPS (`ADDRESS`; default with --admin: 127.0.0.1:8443)")
 	f.pw.register(c)
 	return c
 }
@@ -49,6 +54,12 @@ and what to do next. An existing file is never overwritten.`,
 func (a *app) initialise(cmd *cobra.Command, f *initFlags) error {
 	if f.user == "" && (f.home != "" || f.pw.stdin || f.pw.generate) {
 		return usagef(cmd, "--home, --generate and --password-stdin are for the first account; name it with --user")
+	}
+	if f.admin != "" && f.adminAddress == "" {
+		f.adminAddress = "127.0.0.1:8443"
+	}
+	if err := account.ValidName(f.admin); f.admin != "" && err != nil {
+		return usagef(cmd, "--admin: %v", err)
 	}
 	file := a.configFlag
 	if file == "" {
@@ -97,6 +108,11 @@ func (a *app) initialise(cmd *cobra.Command, f *initFlags) error {
 			fmt.Fprintf(a.out, "  %s %s\n", k.Type, k.Fingerprint)
 		}
 	}
+	if f.admin != "" {
+		if err := a.firstAdministrator(cmd.Context(), cfg, f); err != nil {
+			return err
+		}
+	}
 	if f.user != "" {
 		if err := a.firstUser(cmd.Context(), cfg, f, secret, show); err != nil {
 			return err
@@ -123,6 +139,31 @@ func (a *app) firstUser(ctx context.Context, cfg *config.Config, f *initFlags, s
 			secret = ""
 		}
 		return a.madeUser(u, secret, false)
+	})
+}
+
+// firstTokenFor is how long the token of the first administrator can be used.
+const firstTokenFor = 24 * time.Hour
+
+// firstAdministrator makes an administrator and a token that can be traded for
+// a lasting one, once: a token that was seen on a screen should not live on.
+func (a *app) firstAdministrator(ctx context.Context, cfg *config.Config, f *initFlags) error {
+	return a.inProcess(ctx, cfg, func(ctx context.Context, acc accounts) error {
+		ad, err := acc.CreateAdministrator(ctx, admin.NewAdministrator{Name: f.admin, AdministratorSettings: admin.AdministratorSettings{Scopes: &[]string{"all"}}})
+		if err != nil {
+			return fmt.Errorf("%w\nThe configuration is written; only the administrator is missing. Make it with \"portreeve admin add\"", err)
+		}
+		t, err := acc.CreateToken(ctx, admin.NewToken{Administrator: ad.Name, Comment: "first, made by init", Once: true, Expires: time.Now().Add(firstTokenFor)})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.out, `administrator %s made. This token works for one call, until %s:
+  %s
+Trade it for a lasting one when the server runs:
+  curl --cacert %s -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
+    -d '{"administrator": "%s"}' https://%s/v1/tokens
+`, ad.Name, t.Expires.Local().Format(time.DateTime), t.Secret, quoteArg(filepath.Join(cfg.DataDir, "tls", "selfsigned-cert.pem")), ad.Name, f.adminAddress)
+		return nil
 	})
 }
 
@@ -198,7 +239,11 @@ func (f *initFlags) file(name string) string {
 	at := func(port uint16) string {
 		return strconv.Quote(net.JoinHostPort(strings.Trim(f.address, "[]"), strconv.Itoa(int(port))))
 	}
-	return fmt.Sprintf(initText, strconv.Quote(dir), at(ftp), at(ftps), at(f.sftpPort), strconv.Quote(f.passive), strconv.Quote(f.public))
+	text := fmt.Sprintf(initText, strconv.Quote(dir), at(ftp), at(ftps), at(f.sftpPort), strconv.Quote(f.passive), strconv.Quote(f.public))
+	if f.adminAddress != "" {
+		text += fmt.Sprintf(adminText, strconv.Quote(f.adminAddress))
+	}
+	return text
 }
 
 func choose[T any](cond bool, yes, no T) T {
@@ -221,6 +266,12 @@ func mayBindLow() bool {
 	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	return err == nil && n <= 21
 }
+
+const adminText = `
+# The administrative interface over HTTPS, for administrators with a token.
+[admin]
+address = %s
+`
 
 const initText = `# Configuration of Portreeve. After a change:  portreeve check  and  portreeve reload
 # Every key, with its meaning and default:      portreeve config example

@@ -174,6 +174,8 @@ type accounts interface {
 	Tokens(ctx context.Context, administrator string) ([]account.Token, error)
 	DeleteToken(ctx context.Context, id string) error
 
+	Apply(ctx context.Context, s admin.State, o admin.ApplyOptions) (admin.Plan, error)
+
 	EnableTOTP(ctx context.Context, name string) (admin.Enrolled, error)
 	DisableTOTP(ctx context.Context, name string) error
 	NewRecovery(ctx context.Context, name string) ([]string, error)

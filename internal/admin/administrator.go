@@ -125,7 +125,7 @@ func (s *Service) CreateAdministrator(ctx context.Context, n NewAdministrator) (
 	if err != nil {
 		return a, err
 	}
-	s.record(ctx, "", "administrator "+a.Name+" made: scopes "+strings.Join(a.Scopes, ", "))
+	s.record(ctx, "", "administrator "+a.Name+" "+whole("made", nil, made))
 	return made, nil
 }
 
@@ -179,7 +179,7 @@ func (s *Service) DeleteAdministrator(ctx context.Context, name string) error {
 	if err := s.store.DeleteAdministrator(ctx, name); err != nil {
 		return noAdministrator(name, err)
 	}
-	s.record(ctx, "", "administrator "+name+" removed")
+	s.record(ctx, "", "administrator "+name+" "+whole("removed", a, nil))
 	return nil
 }
 
@@ -259,7 +259,7 @@ func (s *Service) keepToken(ctx context.Context, t account.Token) (MadeToken, er
 	if err != nil {
 		return MadeToken{}, noAdministrator(t.Administrator, err)
 	}
-	s.record(ctx, "", "token "+t.ID+" of administrator "+t.Administrator+" made")
+	s.record(ctx, "", "token "+t.ID+" "+whole("made", nil, made))
 	return MadeToken{Token: made, Secret: tokenPrefix + t.ID + "_" + secret}, nil
 }
 
@@ -286,12 +286,16 @@ func (s *Service) DeleteToken(ctx context.Context, id string) error {
 	if err := s.mayAdmins(ctx); err != nil {
 		return err
 	}
-	if err := s.store.DeleteToken(ctx, id); fault.KindOf(err) == fault.NotExist {
+	was, _, _, err := s.store.TokenByID(ctx, id)
+	if err == nil {
+		err = s.store.DeleteToken(ctx, id)
+	}
+	if fault.KindOf(err) == fault.NotExist {
 		return fault.Text(fault.NotExist, fmt.Sprintf("there is no token %q; \"portreeve token list\" shows them all", id))
 	} else if err != nil {
 		return err
 	}
-	s.record(ctx, "", "token "+id+" removed")
+	s.record(ctx, "", "token "+id+" "+whole("removed", was, nil))
 	return nil
 }
 

@@ -77,10 +77,10 @@ func (s *Service) CreateAll(ctx context.Context, b Batch) (Made, error) {
 		if _, err := s.makeDirs(u); err != nil {
 			m.Notes = append(m.Notes, fmt.Sprintf("user %s: %v", u.Name, causeOf(err)))
 		}
-		s.changed(ctx, u.Name, "imported")
+		s.changed(ctx, u.Name, whole("imported", nil, u))
 	}
 	for _, g := range b.Groups {
-		s.record(ctx, "", "group "+g.Name+" imported")
+		s.record(ctx, "", "group "+g.Name+" "+whole("imported", nil, g))
 	}
 	return m, nil
 }

@@ -85,7 +85,7 @@ func (s *Service) CreateGroup(ctx context.Context, n NewGroup) (account.Group, e
 	if err != nil {
 		return g, err
 	}
-	s.groupChanged(ctx, g.Name, "made", false)
+	s.groupChanged(ctx, g.Name, whole("made", nil, made), false)
 	return made, nil
 }
 
@@ -117,14 +117,17 @@ func (s *Service) DeleteGroup(ctx context.Context, name string) error {
 	if err := errors.Join(account.ValidName(name), s.mayGroups(ctx)); err != nil {
 		return err
 	}
-	err := s.store.DeleteGroup(ctx, name)
+	was, err := s.store.GroupByName(ctx, name)
+	if err == nil {
+		err = s.store.DeleteGroup(ctx, name)
+	}
 	if fault.KindOf(err) == fault.Busy {
 		return fault.Text(fault.Busy, fmt.Sprintf("group %s still has members; take them out first with \"portreeve group leave %s USER\"", name, name))
 	}
 	if err != nil {
 		return noGroup(name, err)
 	}
-	s.groupChanged(ctx, name, "removed", false)
+	s.groupChanged(ctx, name, whole("removed", was, nil), false)
 	return nil
 }
 

@@ -70,7 +70,7 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (account.User, erro
 		}
 		return u, err
 	}
-	s.changed(ctx, u.Name, "made")
+	s.changed(ctx, u.Name, whole("made", nil, made))
 	return made, nil
 }
 
@@ -163,7 +163,7 @@ func (s *Service) SetPassword(ctx context.Context, name, password string) error 
 	if err := s.store.SetPassword(ctx, name, fresh.PasswordHash, false); err != nil {
 		return missing(name, err)
 	}
-	s.changed(ctx, name, "password set")
+	s.changed(ctx, name, whole("password set", passwordMark{u.PasswordHash != "", u.MustChange}, passwordMark{true, false}))
 	return nil
 }
 
@@ -186,7 +186,7 @@ func (s *Service) DeleteUser(ctx context.Context, name string) error {
 	if err != nil {
 		return missing(name, err)
 	}
-	s.changed(ctx, name, "removed")
+	s.changed(ctx, name, whole("removed", u, nil))
 	return nil
 }
 

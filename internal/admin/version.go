@@ -35,7 +35,39 @@ func Version(v any) string {
 
 // difference writes what changed, as "quota.bytes 0 -> 5; comment ...", for
 // the trail. Times of the row itself are left out.
-func difference(before, after any) string {
+func difference(before, after any) string { return fieldsText(fieldsBetween(before, after)) }
+
+func fieldsText(fields []Field) string {
+	out := make([]string, len(fields))
+	for i, f := range fields {
+		out[i] = f.Name + " " + orNone(f.Before) + " -> " + orNone(f.After)
+	}
+	if len(out) == 0 {
+		return "nothing"
+	}
+	return strings.Join(out, "; ")
+}
+
+// whole is what happened to an object and all its settings, for one that is
+// made (before nil) or goes (after nil).
+func whole(what string, before, after any) string {
+	if f := fieldsBetween(before, after); len(f) > 0 {
+		what += ": " + fieldsText(f)
+	}
+	return what
+}
+
+// passwordMark is what the trail tells about one.
+type passwordMark struct {
+	Set        bool `json:"password"`
+	MustChange bool `json:"must_change,omitempty"`
+}
+
+// ownFields are set by the database, not by administrators.
+var ownFields = []string{"id", "name", "created_at", "updated_at", "last_login"}
+
+// fieldsBetween lists the settings that differ, by name. before may be nil.
+func fieldsBetween(before, after any) []Field {
 	a, b := fieldsOf(before), fieldsOf(after)
 	keys := map[string]bool{}
 	for k := range a {
@@ -44,17 +76,14 @@ func difference(before, after any) string {
 	for k := range b {
 		keys[k] = true
 	}
-	var out []string
+	var out []Field
 	for k := range keys {
-		if x, y := a[k], b[k]; x != y && k != "updated_at" {
-			out = append(out, k+" "+orNone(x)+" -> "+orNone(y))
+		if x, y := a[k], b[k]; x != y && !slices.Contains(ownFields, k) {
+			out = append(out, Field{k, x, y})
 		}
 	}
-	slices.Sort(out)
-	if len(out) == 0 {
-		return "nothing"
-	}
-	return strings.Join(out, "; ")
+	slices.SortFunc(out, func(x, y Field) int { return strings.Compare(x.Name, y.Name) })
+	return out
 }
 
 func orNone(s string) string {

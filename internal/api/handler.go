@@ -65,7 +65,7 @@ func (h *handler) may(r *http.Request, rt *route) error {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	limit := int64(maxBody)
-	if r.URL.Path == "/v1/accounts" {
+	if r.URL.Path == "/v1/accounts" || r.URL.Path == "/v1/state" {
 		limit = maxBatch
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, limit)

@@ -16,23 +16,28 @@ func (db *DB) CreateAdministrator(ctx context.Context, a account.Administrator) 
 	if err := account.ValidName(a.Name); err != nil {
 		return account.Administrator{}, err
 	}
-	a.CreatedAt = now()
-	a.UpdatedAt = a.CreatedAt
-	err := db.update(ctx, "create administrator "+a.Name, func(q tx) error {
-		if err := db.free(ctx, q, "administrator", "administrators", a.Name); err != nil {
-			return err
-		}
-		scopes, groups, err := packAdministrator(a)
-		if err != nil {
-			return err
-		}
-		return q.QueryRowContext(ctx, `INSERT INTO administrators (name, comment, scopes, groups, disabled, created_at, updated_at)
-			VALUES ($1,$2,$3,$4,$5,$6,$7) RETURNING id`, a.Name, a.Comment, scopes, groups, bit(a.Disabled), micros(a.CreatedAt), micros(a.UpdatedAt)).Scan(&a.ID)
+	err := db.update(ctx, "create administrator "+a.Name, func(q tx) (err error) {
+		a, err = db.insertAdministrator(ctx, q, a)
+		return err
 	})
 	if err != nil {
 		return account.Administrator{}, err
 	}
 	return a, nil
+}
+
+func (db *DB) insertAdministrator(ctx context.Context, q tx, a account.Administrator) (account.Administrator, error) {
+	a.CreatedAt = now()
+	a.UpdatedAt = a.CreatedAt
+	if err := db.free(ctx, q, "administrator", "administrators", a.Name); err != nil {
+		return a, err
+	}
+	scopes, groups, err := packAdministrator(a)
+	if err != nil {
+		return a, err
+	}
+	return a, q.QueryRowContext(ctx, `INSERT INTO administrators (name, comment, scopes, groups, disabled, created_at, updated_at)
+		VALUES ($1,$2,$3,$4,$5,$6,$7) RETURNING id`, a.Name, a.Comment, scopes, groups, bit(a.Disabled), micros(a.CreatedAt), micros(a.UpdatedAt)).Scan(&a.ID)
 }
 
 func packAdministrator(a account.Administrator) (scopes, groups string, err error) {
@@ -89,13 +94,8 @@ func (db *DB) UpdateAdministrator(ctx context.Context, name string, change func(
 		if refused = change(&a); refused != nil {
 			return refused
 		}
-		scopes, groups, err := packAdministrator(a)
-		if err != nil {
-			return err
-		}
-		_, err = q.ExecContext(ctx, `UPDATE administrators SET comment=$2, scopes=$3, groups=$4, disabled=$5, updated_at=$6 WHERE name=$1`,
-			name, a.Comment, scopes, groups, bit(a.Disabled), micros(now()))
-		return err
+		a.Name = name
+		return putAdministrator(ctx, q, a)
 	})
 	if refused != nil {
 		return refused
@@ -103,14 +103,19 @@ func (db *DB) UpdateAdministrator(ctx context.Context, name string, change func(
 	return err
 }
 
+// putAdministrator stores the one of that name.
+func putAdministrator(ctx context.Context, q tx, a account.Administrator) error {
+	scopes, groups, err := packAdministrator(a)
+	if err != nil {
+		return err
+	}
+	return one(ctx, q, "administrator", a.Name, `UPDATE administrators SET comment=$2, scopes=$3, groups=$4, disabled=$5, updated_at=$6 WHERE name=$1`,
+		a.Name, a.Comment, scopes, groups, bit(a.Disabled), micros(now()))
+}
+
 // DeleteAdministrator removes one with its tokens; fault.NotExist.
 func (db *DB) DeleteAdministrator(ctx context.Context, name string) error {
-	return db.update(ctx, "delete administrator "+name, func(q tx) error {
-		if _, err := q.ExecContext(ctx, dropCodes(AdministratorCodes), name); err != nil {
-			return err
-		}
-		return one(ctx, q, "administrator", name, `DELETE FROM administrators WHERE name = $1`, name)
-	})
+	return db.update(ctx, "delete administrator "+name, func(q tx) error { return dropAdministrator(ctx, q, name) })
 }
 
 // ListAdministrators pages in name order, as ListUsers.
@@ -187,29 +192,32 @@ func (db *DB) TokenByID(ctx context.Context, id string) (t account.Token, hash s
 // empty, oldest first.
 func (db *DB) ListTokens(ctx context.Context, name string) (ts []account.Token, err error) {
 	err = db.view(ctx, "list tokens", func(q tx) error {
-		rows, err := q.QueryContext(ctx, `SELECT `+tokenColumns+` FROM tokens t JOIN administrators a ON a.id = t.administrator_id
-			WHERE $1 = '' OR a.name = $2 ORDER BY t.created_at, t.id LIMIT 1000`, name, name)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			t, err := scanToken(rows)
-			if err != nil {
-				return err
-			}
-			ts = append(ts, t)
-		}
-		return rows.Err()
+		ts, err = tokens(ctx, q, name)
+		return err
 	})
 	return ts, err
 }
 
+func tokens(ctx context.Context, q tx, name string) (ts []account.Token, err error) {
+	rows, err := q.QueryContext(ctx, `SELECT `+tokenColumns+` FROM tokens t JOIN administrators a ON a.id = t.administrator_id
+		WHERE $1 = '' OR a.name = $2 ORDER BY t.created_at, t.id LIMIT 1000`, name, name)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		t, err := scanToken(rows)
+		if err != nil {
+			return nil, err
+		}
+		ts = append(ts, t)
+	}
+	return ts, rows.Err()
+}
+
 // DeleteToken removes a token; fault.NotExist. Of two callers only one succeeds.
 func (db *DB) DeleteToken(ctx context.Context, id string) error {
-	return db.update(ctx, "delete token", func(q tx) error {
-		return one(ctx, q, "token", id, `DELETE FROM tokens WHERE id = $1`, id)
-	})
+	return db.update(ctx, "delete token", func(q tx) error { return dropToken(ctx, q, id) })
 }
 
 // TouchToken records the time of the last use; fault.NotExist.

@@ -72,23 +72,13 @@ func (db *DB) UpdateGroup(ctx context.Context, name string, change func(*account
 		if refused = change(&g); refused != nil {
 			return refused
 		}
-		g.ID, g.CreatedAt, g.UpdatedAt = old.ID, old.CreatedAt, now()
-		if err := g.Validate(); err != nil {
-			return err
-		}
+		g.ID, g.CreatedAt = old.ID, old.CreatedAt
 		if g.Name != old.Name {
 			if err := db.free(ctx, q, "group", "groups", g.Name); err != nil {
 				return err
 			}
 		}
-		args, err := groupValues(g)
-		if err != nil {
-			return err
-		}
-		_, err = q.ExecContext(ctx, `UPDATE groups SET name=$1, comment=$2, home=$3, mounts=$4, rules=$5, quota_bytes=$6, quota_files=$7,
-			bandwidth_down=$8, bandwidth_up=$9, max_sessions=$10, protocols=$11, networks=$12, hours=$13, created_at=$14, updated_at=$15, auth=$16
-			WHERE id=$17`, append(args, g.ID)...)
-		return err
+		return db.putGroup(ctx, q, g)
 	})
 	if refused != nil {
 		return refused
@@ -96,24 +86,26 @@ func (db *DB) UpdateGroup(ctx context.Context, name string, change func(*account
 	return err
 }
 
+// putGroup stores the group that has g's ID.
+func (db *DB) putGroup(ctx context.Context, q tx, g account.Group) error {
+	g.UpdatedAt = now()
+	if err := g.Validate(); err != nil {
+		return err
+	}
+	args, err := groupValues(g)
+	if err != nil {
+		return err
+	}
+	_, err = q.ExecContext(ctx, `UPDATE groups SET name=$1, comment=$2, home=$3, mounts=$4, rules=$5, quota_bytes=$6, quota_files=$7,
+		bandwidth_down=$8, bandwidth_up=$9, max_sessions=$10, protocols=$11, networks=$12, hours=$13, created_at=$14, updated_at=$15, auth=$16
+		WHERE id=$17`, append(args, g.ID)...)
+	return err
+}
+
 // DeleteGroup removes a group without members; fault.NotExist, fault.Busy when
 // it has some, because their rights would change unseen.
 func (db *DB) DeleteGroup(ctx context.Context, name string) error {
-	return db.update(ctx, "delete group "+name, func(q tx) error {
-		g, err := groupByName(ctx, q, name)
-		if err != nil {
-			return err
-		}
-		var n int
-		if err := q.QueryRowContext(ctx, `SELECT count(*) FROM memberships WHERE group_id = $1`, g.ID).Scan(&n); err != nil {
-			return err
-		}
-		if n > 0 {
-			return fault.New(fault.Busy, "delete group", "", fmt.Errorf("group %q has %d members; take them out first", name, n))
-		}
-		_, err = q.ExecContext(ctx, `DELETE FROM groups WHERE id = $1`, g.ID)
-		return err
-	})
+	return db.update(ctx, "delete group "+name, func(q tx) error { return dropGroup(ctx, q, name) })
 }
 
 // ListGroups pages through the groups in name order, as ListUsers.

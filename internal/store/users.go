@@ -110,46 +110,53 @@ func (db *DB) NamesByKey(ctx context.Context, fingerprint string) (names []strin
 func (db *DB) UpdateUser(ctx context.Context, name string, change func(*account.User) error) error {
 	var refused error
 	err := db.update(ctx, "update user "+name, func(q tx) error {
-		old, err := db.userByName(ctx, q, name)
-		if err != nil {
-			return err
-		}
-		u := clone(old)
-		if refused = change(&u); refused != nil {
+		return db.updateUser(ctx, q, name, func(u *account.User) error {
+			refused = change(u)
 			return refused
-		}
-		u.ID, u.CreatedAt, u.UpdatedAt = old.ID, old.CreatedAt, now()
-		if err := u.Validate(); err != nil {
-			return err
-		}
-		if u.Name != old.Name {
-			if err := db.free(ctx, q, "user", "users", u.Name); err != nil {
-				return err
-			}
-			if err := renameQuota(ctx, q, old.Name, u.Name); err != nil {
-				return err
-			}
-		}
-		args, err := userValues(u)
-		if err != nil {
-			return err
-		}
-		_, err = q.ExecContext(ctx, `UPDATE users SET name=$1, comment=$2, disabled=$3, password_hash=$4, must_change=$5, key_only=$6,
-			home=$7, mounts=$8, rules=$9, quota_bytes=$10, quota_files=$11, bandwidth_down=$12, bandwidth_up=$13, max_sessions=$14,
-			protocols=$15, networks=$16, hours=$17, expires_at=$18, created_at=$19, updated_at=$20, last_login=$21, auth=$22 WHERE id=$23`,
-			append(args, u.ID)...)
-		if err != nil {
-			return err
-		}
-		if slices.Equal(u.Keys, old.Keys) && slices.Equal(u.Certificates, old.Certificates) && slices.Equal(u.Groups, old.Groups) {
-			return nil
-		}
-		return db.saveLists(ctx, q, u)
+		})
 	})
 	if refused != nil {
 		return refused
 	}
 	return err
+}
+
+func (db *DB) updateUser(ctx context.Context, q tx, name string, change func(*account.User) error) error {
+	old, err := db.userByName(ctx, q, name)
+	if err != nil {
+		return err
+	}
+	u := clone(old)
+	if err := change(&u); err != nil {
+		return err
+	}
+	u.ID, u.CreatedAt, u.UpdatedAt = old.ID, old.CreatedAt, now()
+	if err := u.Validate(); err != nil {
+		return err
+	}
+	if u.Name != old.Name {
+		if err := db.free(ctx, q, "user", "users", u.Name); err != nil {
+			return err
+		}
+		if err := renameQuota(ctx, q, old.Name, u.Name); err != nil {
+			return err
+		}
+	}
+	args, err := userValues(u)
+	if err != nil {
+		return err
+	}
+	_, err = q.ExecContext(ctx, `UPDATE users SET name=$1, comment=$2, disabled=$3, password_hash=$4, must_change=$5, key_only=$6,
+		home=$7, mounts=$8, rules=$9, quota_bytes=$10, quota_files=$11, bandwidth_down=$12, bandwidth_up=$13, max_sessions=$14,
+		protocols=$15, networks=$16, hours=$17, expires_at=$18, created_at=$19, updated_at=$20, last_login=$21, auth=$22 WHERE id=$23`,
+		append(args, u.ID)...)
+	if err != nil {
+		return err
+	}
+	if slices.Equal(u.Keys, old.Keys) && slices.Equal(u.Certificates, old.Certificates) && slices.Equal(u.Groups, old.Groups) {
+		return nil
+	}
+	return db.saveLists(ctx, q, u)
 }
 
 // clone keeps change from altering old through a shared slice.
@@ -161,16 +168,7 @@ func clone(u account.User) account.User {
 // DeleteUser removes the user with keys, certificates, memberships and quota
 // use; events stay. fault.NotExist.
 func (db *DB) DeleteUser(ctx context.Context, name string) error {
-	return db.update(ctx, "delete user "+name, func(q tx) error {
-		if _, err := q.ExecContext(ctx, dropCodes(UserCodes), name); err != nil {
-			return err
-		}
-		if err := one(ctx, q, "user", name, `DELETE FROM users WHERE name = $1`, name); err != nil {
-			return err
-		}
-		_, err := q.ExecContext(ctx, `DELETE FROM quota WHERE account = $1`, name)
-		return err
-	})
+	return db.update(ctx, "delete user "+name, func(q tx) error { return dropUser(ctx, q, name) })
 }
 
 // ListUsers returns the users whose names sort after the given one (by bytes),
