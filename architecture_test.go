@@ -32,6 +32,8 @@ var allowed = map[string][]string{
 	"internal/limits":      {"internal/account"},
 	"internal/ports":       {"internal/config", "ftp"},
 	"internal/nat":         {},
+	"internal/hook":        {"internal/config", "internal/account", "internal/events"},
+	"internal/task":        {"internal/config", "internal/account", "internal/events", "internal/session", "internal/vfs"},
 	"internal/firewall":    {"internal/ports"},
 	"internal/certs":       {"internal/config"},
 	"internal/auth":        {"internal/account", "internal/limits"},
@@ -60,6 +62,8 @@ var oneHome = map[string]string{
 	"github.com/go-ldap/ldap/v3":      "internal/auth",
 	"github.com/GehirnInc/crypt":      "internal/auth",
 	"github.com/pquerna/otp":          "internal/auth",
+	"github.com/netresearch/go-cron":  "internal/config",
+	"github.com/wneessen/go-mail":     "internal/hook",
 }
 
 // TestArchitecture fails on any import that the table does not allow.

@@ -27,6 +27,8 @@ func (c *Config) finish(earlier Errors) Errors {
 	k.tls()
 	k.rest()
 	k.audit()
+	k.hooks()
+	k.tasks()
 	if len(earlier)+len(k.errs) == 0 {
 		k.warn()
 	}

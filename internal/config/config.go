@@ -5,7 +5,7 @@
 // the file itself.
 //
 // Secrets are never values of the file: a key that needs one names a file and
-// ends in _file, or is a path such as tls.key.
+// ends in _file, or a variable and ends in _env, or is a path such as tls.key.
 package config
 
 import (
@@ -36,6 +36,9 @@ type Config struct {
 	Log       Log       `toml:"log" doc:"The server's own log. Transfers are also kept in the database."`
 	Audit     Audit     `toml:"audit" doc:"The trail of log-ins, transfers and changes. It is kept in the database, as a chain that shows every later change (portreeve event verify)."`
 	Metrics   Metrics   `toml:"metrics" doc:"Counters for Prometheus."`
+	Hooks     []Hook    `toml:"hook" doc:"Receivers that are told of events, or asked before something happens (docs/guides/events.md)."`
+	Mail      Mail      `toml:"mail" doc:"The mail server that hooks use."`
+	Tasks     []Task    `toml:"task" doc:"Work that the server does by the clock: retention of files and events, sweeping, counting."`
 	Admin     Admin     `toml:"admin" doc:"Administration: the control socket of the command line, and the API over HTTPS."`
 
 	src source

@@ -39,6 +39,8 @@ const (
 	Stop           Kind = "server.stop"
 	AddressChanged Kind = "address.changed" // the address that passive clients are told
 	PortMapped     Kind = "port.mapped"     // by the router in front; also lost and removed
+	HookDead       Kind = "hook.dead"       // a delivery was given up; Target is the hook
+	TaskRun        Kind = "task"            // Target is the task
 )
 
 // Event is one thing that happened. A zero Fault is success.

@@ -63,6 +63,7 @@ var messages = map[Kind][2]string{ // good end, failure
 	Kick: {"session kicked", "kick failed"}, Ban: {"banned", "ban failed"}, UserChanged: {"account changed", "account change failed"},
 	ConfigLoad: {"configuration loaded", "configuration refused"}, Start: {"server started", "server start failed"}, Stop: {"server stopped", "server stop failed"},
 	AddressChanged: {"the announced address has changed", "the announced address is not known"}, PortMapped: {"router mapping", "router mapping failed"},
+	HookDead: {"delivery to a hook given up", "delivery to a hook given up"}, TaskRun: {"task done", "task failed"},
 }
 
 func message(e Event) string {
@@ -82,11 +83,11 @@ func levelOf(e Event) slog.Level {
 		return slog.LevelError
 	}
 	switch e.Kind {
-	case LoginFailed, Refused, QuotaFull, DataFailed, Ban, Kick:
+	case LoginFailed, Refused, QuotaFull, DataFailed, Ban, Kick, HookDead:
 		return slog.LevelWarn
 	case Listing:
 		return slog.LevelDebug
-	case Login, ConfigLoad, Start, Stop, PortMapped:
+	case Login, ConfigLoad, Start, Stop, PortMapped, TaskRun:
 		if e.Fault != fault.None {
 			return slog.LevelWarn
 		}

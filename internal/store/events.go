@@ -255,3 +255,8 @@ func (db *DB) Cursor(ctx context.Context, reader string) (id int64, ok bool, err
 func (db *DB) SetCursor(ctx context.Context, reader string, id int64) error {
 	return db.SetMeta(ctx, cursorFact+reader, strconv.FormatInt(id, 10))
 }
+
+// DropCursor forgets a reader; it begins anew, as one that was never there.
+func (db *DB) DropCursor(ctx context.Context, reader string) error {
+	return db.DeleteMeta(ctx, cursorFact+reader)
+}
