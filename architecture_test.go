@@ -40,10 +40,10 @@ var allowed = map[string][]string{
 	"internal/session":     {"internal/account", "internal/auth", "internal/events", "internal/limits", "internal/vfs"},
 	"internal/ftpd":        {"ftp", "internal/session", "internal/auth", "internal/account", "internal/vfs"},
 	"internal/sshd":        {"internal/session", "internal/auth", "internal/account", "internal/vfs"},
-	"internal/admin":       {"internal/store", "internal/session", "internal/account", "internal/events", "internal/limits", "internal/auth"},
+	"internal/admin":       {"internal/store", "internal/session", "internal/account", "internal/events", "internal/limits", "internal/auth", "internal/hook", "internal/task"},
 	"internal/doctor":      {"internal/config", "internal/ports", "internal/nat", "internal/firewall", "internal/certs", "ftp"},
 	"internal/importer":    {"internal/account", "internal/config"},
-	"internal/api":         {"internal/admin", "internal/events", "internal/session", "internal/auth", "internal/doctor", "internal/account", "internal/ports"},
+	"internal/api":         {"internal/admin", "internal/events", "internal/session", "internal/auth", "internal/doctor", "internal/account", "internal/ports", "internal/hook", "internal/task"},
 	"internal/server":      {"*"},
 	"cmd/portreeve":        {"*"},
 }

@@ -41,7 +41,9 @@ func (a *app) inProcess(ctx context.Context, cfg *config.Config, f func(context.
 		return err
 	}
 	svc, err := admin.New(admin.Config{Store: db, Events: bus, Hash: hasher.Hash, CheckHash: hasher.Check, DataDir: cfg.DataDir,
-		Policy: server.PasswordPolicy(cfg).Check, Measure: server.Measure})
+		Policy: server.PasswordPolicy(cfg).Check, Measure: server.Measure,
+		Hooks: func() (admin.Hooks, error) { return server.HooksOf(cfg, db, bus) },
+		Tasks: func() (admin.Tasks, error) { return server.TasksOf(cfg, db, bus), nil }})
 	if err != nil {
 		return err
 	}

@@ -133,7 +133,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 findings.`,
 	})
 	root.AddCommand(
 		a.serveCommand(), a.initCommand(), a.checkCommand(), a.statusCommand(), a.reloadCommand(), a.upgradeCommand(), a.stopCommand(),
-		a.userCommand(), a.groupCommand(), a.mountCommand(), a.adminCommand(), a.tokenCommand(), a.sessionCommand(), a.eventCommand(), a.banCommand(), a.quotaCommand(), a.configCommand(), a.certCommand(), a.manCommand(), a.versionCommand(),
+		a.userCommand(), a.groupCommand(), a.mountCommand(), a.adminCommand(), a.tokenCommand(), a.sessionCommand(), a.eventCommand(), a.banCommand(), a.quotaCommand(), a.hookCommand(), a.taskCommand(), a.configCommand(), a.certCommand(), a.manCommand(), a.versionCommand(),
 		a.portsCommand(), a.doctorCommand(), a.explainCommand(), a.importCommand(), a.applyCommand(), a.backupCommand(), a.restoreCommand(),
 	)
 	return root

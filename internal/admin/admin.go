@@ -27,6 +27,9 @@ type Config struct {
 	Log     *slog.Logger   // nil: silent
 	Limits  *limits.Limits // of the running server; nil: none
 	Measure Measure        // nil: quota cannot be counted anew
+	// Hooks and Tasks find those of the configuration when they are asked for; nil: there are none.
+	Hooks func() (Hooks, error)
+	Tasks func() (Tasks, error)
 }
 
 // Service carries out administrative operations. Safe for concurrent use.
@@ -43,6 +46,8 @@ type Service struct {
 
 	limits  *limits.Limits
 	measure Measure
+	hooks   func() (Hooks, error)
+	tasks   func() (Tasks, error)
 }
 
 // New returns a service; Store, Hash and DataDir must be set.
@@ -53,7 +58,7 @@ func New(c Config) (*Service, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, checkHash: c.CheckHash, policy: c.Policy, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, measure: c.Measure}, nil
+	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, checkHash: c.CheckHash, policy: c.Policy, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, measure: c.Measure, hooks: c.Hooks, tasks: c.Tasks}, nil
 }
 
 type actorKey struct{}

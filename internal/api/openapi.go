@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -196,6 +197,8 @@ func (s *schemas) of(t reflect.Type) node {
 	switch t {
 	case reflect.TypeFor[time.Time]():
 		return node{{"type", "string"}, {"format", "date-time"}}
+	case reflect.TypeFor[json.RawMessage]():
+		return node{{"type", "object"}}
 	case reflect.TypeFor[netip.Prefix]():
 		return node{{"type", "string"}, {"description", "A network such as 192.0.2.0/24."}}
 	case reflect.TypeFor[account.Rights]():

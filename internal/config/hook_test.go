@@ -45,7 +45,7 @@ func TestHookMistakes(t *testing.T) {
 		{"task", "[[task]]\nname = \"n\"\ndo = \"retention\"\nschedule = \"30 3 * * *\"\nusers = [\"*\"]\npath = \"/in\"\nolder = \"30d\"\n", ""},
 		{"task without files", "[[task]]\nname = \"n\"\ndo = \"retention\"\nschedule = \"@daily\"\npath = \"/in\"\nolder = \"1d\"\n", "say whose files"},
 		{"task for ever", "[[task]]\nname = \"n\"\ndo = \"retention\"\nschedule = \"@daily\"\nusers = [\"*\"]\npath = \"/in\"\n", "from which age on"},
-		{"archive in path", "[[task]]\nname = \"n\"\ndo = \"retention\"\nschedule = \"@daily\"\nusers = [\"*\"]\npath = \"/in\"\nolder = \"1d\"\narchive = \"/in/old\"\n", "archived again"},
+		{"archive in path", "[[task]]\nname = \"n\"\ndo = \"retention\"\nschedule = \"@daily\"\nusers = [\"*\"]\npath = \"/in\"\nolder = \"1d\"\narchive = \"/in\"\n", "the same as path"},
 		{"path that climbs", "[[task]]\nname = \"n\"\ndo = \"retention\"\nschedule = \"@daily\"\nusers = [\"*\"]\npath = \"/in/../x\"\nolder = \"1d\"\n", "is not the path of a directory"},
 		{"bad schedule", "[[task]]\nname = \"n\"\ndo = \"sweep\"\nschedule = \"61 * * * *\"\n", "is not a schedule"},
 		{"no such day", "[[task]]\nname = \"n\"\ndo = \"sweep\"\nschedule = \"0 0 31 2 *\"\n", "never comes"},

@@ -60,7 +60,7 @@ func (r *Runner) noAnswer(h *rule, t *tally, e *events.Event, err error) error {
 	if h.OnError == config.ErrorAllow {
 		return nil
 	}
-	return fault.Text(fault.Unavailable, fmt.Sprintf("this must be checked first, and the check %s gave no answer; try again later", h.Name))
+	return fault.Text(fault.Busy, fmt.Sprintf("this must be checked first, and the check %s gave no answer; try again later", h.Name))
 }
 
 func refusal(name, reason string) error {

@@ -27,11 +27,11 @@ func TestAskWebhook(t *testing.T) {
 			w.Write([]byte(`{"reason":"only CSV,\r\n226 done\u001b[2J"}`))
 		}, fault.Denied, `refused by the check scan: only CSV,`},
 		{"no, without a reason", "refuse", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, fault.Denied, "refused by the check scan"},
-		{"a failure, closed", "refuse", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, fault.Unavailable, "the check scan gave no answer; try again later"},
+		{"a failure, closed", "refuse", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, fault.Busy, "the check scan gave no answer; try again later"},
 		{"a failure, open", "allow", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, fault.None, ""},
-		{"silence, closed", "refuse", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, fault.Unavailable, "gave no answer"},
+		{"silence, closed", "refuse", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, fault.Busy, "gave no answer"},
 		{"silence, open", "allow", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, fault.None, ""},
-		{"a redirect", "refuse", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/yes", http.StatusFound) }, fault.Unavailable, "gave no answer"},
+		{"a redirect", "refuse", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/yes", http.StatusFound) }, fault.Busy, "gave no answer"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -101,7 +101,11 @@ func (c *Conn) Login(user string, max int) error {
 }
 
 // Logout takes Login back: the connection counts as not logged in again (REIN).
+// A nil Conn counts nothing.
 func (c *Conn) Logout() {
+	if c == nil {
+		return
+	}
 	t := &c.l.conns
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -142,12 +142,12 @@ const sweepAge = 48 * time.Hour
 
 // sweep removes what uploads left behind that a crash or a power failure cut
 // off, beside the sessions.
-func (s *storages) sweep(dir string) {
+func (s *storages) sweep(dir string) int {
 	s.broom.Lock()
 	defer s.broom.Unlock()
 	f, err := localfs.New(dir, localfs.Options{})
 	if err != nil {
-		return // gone meanwhile; the next start looks again
+		return 0 // gone meanwhile; the next start looks again
 	}
 	defer f.Close()
 	n, err := f.Sweep(s.ctx, sweepAge)
@@ -157,6 +157,7 @@ func (s *storages) sweep(dir string) {
 	if err != nil && s.ctx.Err() == nil {
 		s.log.Warn("looking for leftovers of uploads failed", "dir", dir, "err", err)
 	}
+	return n
 }
 
 // wait returns when sweeping has ended, after the end of its context.

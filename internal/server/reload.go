@@ -53,6 +53,10 @@ func (s *Server) apply(ctx context.Context, cfg *config.Config) (r Report, err e
 	if len(cfg.Listen) == 0 {
 		return r, errors.New("the configuration has no [[listen]] entry, so there would be nothing to serve; add one")
 	}
+	hooks, err := s.compileHooks(ctx, cfg)
+	if err != nil {
+		return r, err
+	}
 	old := s.Config()
 	r.Changed, r.Restart = changes(old, cfg)
 	added, keep := s.match(cfg)
@@ -91,6 +95,8 @@ func (s *Server) apply(ctx context.Context, cfg *config.Config) (r Report, err e
 		return r, errors.Join(err, s.certs.Reload(old))
 	}
 	s.applyLive(cfg)
+	s.hooks.Use(hooks)
+	s.tasks.Use(cfg.Tasks)
 	return r, nil
 }
 

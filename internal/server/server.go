@@ -23,10 +23,12 @@ import (
 	"github.com/portreeve/portreeve/internal/events"
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/firewall"
+	"github.com/portreeve/portreeve/internal/hook"
 	"github.com/portreeve/portreeve/internal/limits"
 	"github.com/portreeve/portreeve/internal/ports"
 	"github.com/portreeve/portreeve/internal/session"
 	"github.com/portreeve/portreeve/internal/store"
+	"github.com/portreeve/portreeve/internal/task"
 	"github.com/portreeve/portreeve/internal/telemetry"
 )
 
@@ -70,6 +72,8 @@ type Server struct {
 	manager  *session.Manager
 	book     *addressBook
 	audit    *audit
+	hooks    *hook.Runner
+	tasks    *task.Runner
 	metrics  metrics
 	came     *handover   // from the process before this one; nil: none
 	handed   atomic.Bool // to the process after this one
@@ -197,7 +201,7 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	if s.db, err = store.Open(bg, where, how...); err != nil {
 		return err
 	}
-	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log, Required: cfg.Audit.Required, Observe: s.metrics.observe})
+	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log, Required: cfg.Audit.Required, Observe: s.metrics.observe, AskTime: askTime})
 	s.audit = newAudit(cfg, s.db, s.bus, s.log)
 	sub := s.bus.Subscribe("log")
 	write := events.LogSubscriber(s.log)
@@ -216,6 +220,9 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	}
 	s.storages = newStorages(bg, s.log, s.dataDir)
 	s.manager = session.NewManager(sessionConfig(cfg, s.db, s.log), s.verifier, s.storages.open, s.limits, s.bus)
+	if err := s.openHooks(bg, cfg); err != nil {
+		return err
+	}
 	s.verifier.change = s.ownPassword
 	s.book = newAddressBook(s.log)
 	s.book.changed = func(detail string) { s.publish(events.Event{Kind: events.AddressChanged, Detail: detail}) }
@@ -348,6 +355,8 @@ func (s *Server) background(ctx context.Context) {
 	}
 	s.bg.Go(func() { s.sweepHomes(ctx) })
 	s.audit.resume()
+	s.hooks.Resume()
+	s.tasks.Resume()
 	s.bg.Go(func() {
 		t := time.NewTicker(30 * time.Second)
 		defer t.Stop()

@@ -112,6 +112,9 @@ func (s *Server) release() error {
 		s.sharedLn.Close()
 	}
 	s.bgCancel()
+	if s.tasks != nil {
+		s.tasks.Pause()
+	}
 	if s.adminLn != nil {
 		s.adminLn.Close()
 	}
@@ -124,6 +127,9 @@ func (s *Server) release() error {
 		if err := s.limits.FlushQuota(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("quota use could not be written: %w", err))
 		}
+	}
+	if s.hooks != nil {
+		s.hooks.Close() // what it did not deliver waits in the store
 	}
 	if s.bus != nil {
 		errs = append(errs, s.bus.Close(ctx))

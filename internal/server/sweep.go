@@ -18,7 +18,10 @@ func (s *Server) sweepHomes(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
 	for {
-		s.sweepOnce(ctx)
+		if _, err := s.sweepOnce(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("looking for leftovers of uploads failed", "err", err)
+		}
+		s.watchPrograms(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -30,33 +33,20 @@ func (s *Server) sweepHomes(ctx context.Context) {
 // sweepPage is how many accounts are read at once.
 const sweepPage = 500
 
-func (s *Server) sweepOnce(ctx context.Context) {
+// sweepOnce returns how many files it removed. A directory that fails is
+// logged and does not keep it from the others.
+func (s *Server) sweepOnce(ctx context.Context) (removed int64, err error) {
 	done := map[string]bool{}
-	for after := ""; ctx.Err() == nil; {
-		users, err := s.db.ListUsers(ctx, after, sweepPage)
-		if err != nil {
-			if ctx.Err() == nil {
-				s.log.Warn("looking for leftovers of uploads: the accounts cannot be read", "err", err)
+	err = s.eachUser(ctx, func(_ account.User, p account.Policy) error {
+		for _, m := range p.Mounts {
+			dir := filepath.Clean(m.Source)
+			if m.ReadOnly || strings.HasPrefix(m.Source, memoryPrefix) || !filepath.IsAbs(dir) || done[dir] || ctx.Err() != nil {
+				continue
 			}
-			return
+			done[dir] = true
+			removed += int64(s.storages.sweep(dir))
 		}
-		for _, u := range users {
-			groups, err := s.db.GroupsOf(ctx, u)
-			if err != nil {
-				continue // the next hour tries again
-			}
-			for _, m := range account.Fold(u, groups).Mounts {
-				dir := filepath.Clean(m.Source)
-				if m.ReadOnly || strings.HasPrefix(m.Source, memoryPrefix) || !filepath.IsAbs(dir) || done[dir] || ctx.Err() != nil {
-					continue
-				}
-				done[dir] = true
-				s.storages.sweep(dir)
-			}
-			after = u.Name
-		}
-		if len(users) < sweepPage {
-			return
-		}
-	}
+		return ctx.Err()
+	})
+	return removed, err
 }

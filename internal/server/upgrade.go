@@ -114,9 +114,13 @@ func (s *Server) Upgrade(ctx context.Context) (pid int, err error) {
 		return 0, errors.New("the ports were handed over before; this process waits for its last sessions")
 	}
 	s.audit.pause()
+	s.hooks.Pause()
+	s.tasks.Pause()
 	pid, err = s.succeed(ctx)
 	if err != nil {
 		s.audit.resume()
+		s.hooks.Resume()
+		s.tasks.Resume()
 		s.log.Error("upgrade failed; this process serves on", "err", err)
 		return 0, err
 	}

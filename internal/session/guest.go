@@ -100,7 +100,10 @@ func (g *Guest) session() *Session {
 func (g *Guest) event(k events.Kind) events.Event {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	e := events.Event{Kind: k, Session: g.id, Protocol: g.origin.Protocol, Listener: g.origin.Listener, Remote: g.origin.Remote.String()}
+	e := events.Event{Kind: k, Session: g.id, Protocol: g.origin.Protocol, Listener: g.origin.Listener}
+	if g.origin.Remote.IsValid() { // the server itself has none
+		e.Remote = g.origin.Remote.String()
+	}
 	if g.s != nil {
 		e.User = g.s.user
 	}
@@ -180,11 +183,32 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 	if err := u.Usable(m.conf.Now(), from.Remote.Addr(), from.Protocol); err != nil {
 		return nil, g.failed(ctx, a, from, name, err.Error(), limits.BadPassword)
 	}
+	switch err := g.permitted(ctx, name); fault.KindOf(err) {
+	case fault.None:
+	case fault.Denied: // the words of a wrong password: a guesser must not learn that it was right
+		return nil, g.failed(ctx, a, from, name, err.Error(), limits.BadPassword)
+	default:
+		a.Abandon()
+		e := g.event(events.LoginFailed)
+		e.User, e.Fault, e.Detail = name, fault.KindOf(err), err.Error()
+		m.publish(ctx, e)
+		return nil, fault.New(fault.Unavailable, "login", "", err)
+	}
 	a.Succeeded()
 	g.Restart()
 	past = past.with(name, id)
 	id.Method = strings.Join(past.methods, "+")
 	return g.start(ctx, from, id, past.factors, u, p)
+}
+
+// permitted puts a log-in to the synchronous hooks, if any.
+func (g *Guest) permitted(ctx context.Context, name string) error {
+	if g.m.bus == nil || !g.m.bus.Asks(events.Login) {
+		return nil
+	}
+	e := g.event(events.Login)
+	e.User = name
+	return g.m.bus.Ask(ctx, e)
 }
 
 // ready checks that a log-in makes sense now.

@@ -40,7 +40,7 @@ var answers = map[fault.Kind]answer{
 	fault.NotExist:    {statusNoSuchFile, "no such file or directory", slog.LevelDebug, false},
 	fault.Exist:       {statusFailure, "it exists already; choose another name or delete it first", slog.LevelDebug, false},
 	fault.WrongType:   {statusFailure, "it is a directory where a file is needed, a file where a directory is needed, or a directory that is not empty", slog.LevelDebug, false},
-	fault.Denied:      {statusPermissionDenied, "permission denied; ask the administrator for the right to do this here", slog.LevelInfo, false},
+	fault.Denied:      {statusPermissionDenied, "permission denied; ask the administrator for the right to do this here", slog.LevelInfo, true},
 	fault.Login:       {statusPermissionDenied, "log-in failed: user name or password is wrong, or this account may not log in this way", slog.LevelInfo, false},
 	fault.Quota:       {statusFailure, "the quota of this account is used up; delete something or ask for more room", slog.LevelInfo, true},
 	fault.TooLarge:    {statusFailure, "larger than the largest file allowed here", slog.LevelInfo, true},
