@@ -287,3 +287,41 @@ func TestAnswers(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersOnUnusualPorts: the answers name this server's ports, also those
+// outside, and do not repeat the customary ones where they are wrong (S2-S24, S30).
+func TestAnswersOnUnusualPorts(t *testing.T) {
+	const listeners = "[[listen]]\nprotocol = \"ftp\"\naddress = \":3021\"\ntls = \"offered\"\n[[listen]]\nprotocol = \"ftps\"\naddress = \":4990\"\ndata_tls = \"required\"\n[[listen]]\nprotocol = \"sftp\"\naddress = \":3022\"\n"
+	plain := "[ftp.passive]\nports = \"40000-40099\"\nexternal_ports = \"50000-50099\"\naddress = \"5.6.2.2\"\n"
+	shared := plain + "shared = \":4989\"\nshared_external = 989\n"
+	for _, tt := range []struct {
+		name, config, question string
+		want, not              []string
+	}{
+		{"range", plain, "which ports does FTPS use?", []string{"port 3021", "port 4990", "ports 40000-40099 (ports 50000-50099 outside)"}, []string{"990 outside", " 21 "}},
+		{"range", plain, "21 or 990?", []string{"Port 3021 is explicit", "Port 4990 is implicit", "40000-40099", "not how strong"}, []string{"port 21", "Port 990"}},
+		{"range", plain, "What are ports 20 and 989 for?", []string{"source ports", "its port 3020 or 4989"}, nil},
+		{"range", plain, "does ftps use port 22?", []string{"SFTP on port 3022", "FTPS does not use it"}, nil},
+		{"range", plain, "what must my client's firewall open?", []string{"| 5.6.2.2 | 3021 |", "| 5.6.2.2 | 50000-50099 |", "| 5.6.2.2 | 3022 |"}, []string{"40000"}},
+		{"range", plain, "what must the server's firewall and router open?", []string{"40000-40099", "5.6.2.2 port 50000-50099", "port 40000-40099 | TCP"}, []string{"stay the same"}},
+		{"shared", shared, "which ports does FTPS use?", []string{"port 4989 (port 989 outside)", "clients do connect to it"}, []string{"40000"}},
+		{"shared", shared, "which ports does passive mode use?", []string{"port 4989 (port 989 outside) with TLS", "ports 40000-40099 (ports 50000-50099 outside) without"}, nil},
+		{"shared", shared, "What are ports 20 and 989 for?", []string{"its port 3020 or any port", "port 4989"}, []string{"3020 or 4989"}},
+		{"shared", shared, "what must my client's firewall open?", []string{"| 5.6.2.2 | 989 | data of FTPS (passive mode), all of it on this one port |", "| 5.6.2.2 | 50000-50099 | data (passive mode) that does not use the shared port"}, nil},
+		{"shared, range for those who do not resume", shared + "shared_fallback = \"range\"\n", "which ports does FTPS use?", []string{"ports 4989, 40000-40099"}, nil},
+		{"no active mode", "[ftp]\nactive = false\n" + plain, "What are ports 20 and 989 for?", []string{"switched off"}, []string{"3020"}},
+	} {
+		e := env(t, tt.config+listeners)
+		_, text := Answer(tt.question, e.Config, e.Plan())
+		for _, w := range tt.want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%s, %s: %q is missing in\n%s", tt.name, tt.question, w, text)
+			}
+		}
+		for _, w := range tt.not {
+			if strings.Contains(text, w) {
+				t.Errorf("%s, %s: %q is in\n%s", tt.name, tt.question, w, text)
+			}
+		}
+	}
+}

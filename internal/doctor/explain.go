@@ -94,14 +94,62 @@ func (a *answerer) explicit() []string {
 	return out
 }
 
-func (a *answerer) data() string {
-	var all []ports.PortRange
+// data names the passive ports of clear or protected data connections, as
+// those outside know them: "port 989", "ports 50000-50999".
+func (a *answerer) data(tls bool) string {
+	var all, outside []ports.PortRange
+	shared := slices.ContainsFunc(a.plan.Flows, func(f ports.Flow) bool { return f.Shared })
 	for i := range a.plan.Flows {
-		if f := &a.plan.Flows[i]; f.Purpose == ports.PassiveData {
-			all = append(all, f.Internal.Ports)
+		f := &a.plan.Flows[i]
+		if f.Purpose != ports.PassiveData || f.Shared && !tls {
+			continue
 		}
+		if tls && shared && !f.Shared && a.cfg.FTP.Passive.SharedFallback != config.SharedRange {
+			continue // only clear data takes the range
+		}
+		all = append(all, f.Internal.Ports)
+		ext := f.Internal.Ports
+		if n := len(f.External); n > 0 {
+			ext = f.External[n-1].Ports
+		}
+		outside = append(outside, ext)
 	}
-	return ports.JoinRanges(ports.MergeRanges(all), "-", ", ")
+	if len(all) == 0 {
+		return "no port at all"
+	}
+	name := func(rs []ports.PortRange) string {
+		rs = ports.MergeRanges(rs)
+		if len(rs) == 1 && rs[0].Len() == 1 {
+			return "port " + rs[0].String()
+		}
+		return "ports " + ports.JoinRanges(rs, "-", ", ")
+	}
+	s := name(all)
+	if o := name(outside); o != s {
+		s += " (" + o + " outside)"
+	}
+	return s
+}
+
+// clear and protected report whether data connections without and with TLS are possible.
+func (a *answerer) clear() bool {
+	return slices.ContainsFunc(a.cfg.Listen, func(l config.Listen) bool { return l.Protocol != config.ProtocolSFTP && l.DataTLS != config.Required })
+}
+
+func (a *answerer) protected() bool {
+	return slices.ContainsFunc(a.cfg.Listen, func(l config.Listen) bool { return l.Protocol != config.ProtocolSFTP && l.DataTLS != config.Off })
+}
+
+// dataSentence says which ports data takes in passive mode, protected and not.
+func (a *answerer) dataSentence() string {
+	switch c, p := a.data(false), a.data(true); {
+	case !a.protected():
+		return c
+	case !a.clear() || c == p:
+		return p
+	default:
+		return p + " with TLS, " + c + " without"
+	}
 }
 
 func or(list []string) string { return strings.Join(list, " or ") }
@@ -121,10 +169,23 @@ func (a *answerer) ftps() string {
 	if b.Len() == 0 {
 		return "None: no listener of this server offers TLS. Set tls = \"required\" on an ftp listener, or add one with protocol = \"ftps\".\n"
 	}
-	fmt.Fprintf(&b, "Both: one more connection for each listing and file. In passive mode, the usual one, the client opens it to a port of %s on the server.\n", a.data())
+	fmt.Fprintf(&b, "And one more connection for each listing and file. In passive mode, the usual one, the client opens it to %s on the server.\n", a.data(true))
+	if s := a.sharedNote(); s != "" {
+		b.WriteString(s)
+	}
 	b.WriteString(a.activeSentence())
-	b.WriteString("So a firewall must permit " + strings.Join(append(a.explicit(), a.control(config.ProtocolFTPS)...), ", ") + " and " + a.data() + ", all TCP. An FTP helper in the firewall cannot open the data ports by itself, because it cannot read the commands.\n")
+	b.WriteString("So a firewall must permit control port " + strings.Join(append(a.explicit(), a.control(config.ProtocolFTPS)...), " or ") + " and data " + a.data(true) + ", all TCP. An FTP helper in the firewall cannot open the data ports by itself, because it cannot read the commands.\n")
 	return b.String()
+}
+
+// sharedNote explains the one port of protected data, where there is one.
+func (a *answerer) sharedNote() string {
+	for i := range a.plan.Flows {
+		if f := &a.plan.Flows[i]; f.Shared {
+			return fmt.Sprintf("The protected data of all sessions arrives on port %s (ftp.passive.shared): clients do connect to it, and it must be open inbound. FTPS needs no range of ports for it.\n", f.Internal.Ports)
+		}
+	}
+	return ""
 }
 
 func (a *answerer) activeSentence() string {
@@ -132,15 +193,23 @@ func (a *answerer) activeSentence() string {
 		return "Active mode is switched off here.\n"
 	}
 	var src []string
-	for _, r := range a.plan.ActiveSources() {
-		if r.Len() == 1 {
-			src = append(src, r.String())
+	for i := range a.plan.Flows {
+		f := &a.plan.Flows[i]
+		if f.Purpose != ports.ActiveData {
+			continue
+		}
+		name := "any port"
+		if f.Internal.Ports.Len() == 1 {
+			name = f.Internal.Ports.String()
+			if len(src) == 0 {
+				name = "its port " + name
+			}
+		}
+		if !slices.Contains(src, name) {
+			src = append(src, name)
 		}
 	}
-	if len(src) == 0 {
-		return "In active mode the server opens it instead, from any port, to a port of the client's choice.\n"
-	}
-	return "In active mode the server opens it instead, from its port " + or(src) + " to a port of the client's choice.\n"
+	return "In active mode the server opens it instead, from " + or(src) + " to a port of the client's choice.\n"
 }
 
 func (a *answerer) explicitImplicit() string {
@@ -157,15 +226,16 @@ func (a *answerer) explicitImplicit() string {
 	default:
 		fmt.Fprintf(&b, "Port %s, and without TLS: no listener of this server offers it.\n", or(a.control(config.ProtocolFTP)))
 	}
-	fmt.Fprintf(&b, "Data takes other ports in both cases: %s in passive mode.\n", a.data())
+	fmt.Fprintf(&b, "The port tells how TLS begins, not how strong it is. Data takes other ports in any case: %s in passive mode.\n", a.dataSentence())
 	return b.String()
 }
 
 func (a *answerer) sourcePorts() string {
 	var b strings.Builder
-	b.WriteString("20 and 989 are source ports: the server uses them when it opens a data connection to the client, in active mode (20 belongs to control port 21, 989 to 990; in general control port minus 1). Nobody connects to them, so no inbound rule is needed for them anywhere on the server's side.\n")
+	b.WriteString("They are source ports: the server uses them when it opens a data connection to the client, in active mode (20 belongs to control port 21, 989 to 990; in general control port minus 1). As source ports nobody connects to them, so they need no inbound rule anywhere on the server's side.\n")
 	b.WriteString(a.activeSentence())
-	fmt.Fprintf(&b, "Passive mode does not use them: the client connects to %s.\n", a.data())
+	fmt.Fprintf(&b, "In passive mode the client connects to %s.\n", a.dataSentence())
+	b.WriteString(a.sharedNote())
 	return b.String()
 }
 
@@ -178,23 +248,24 @@ func (a *answerer) serverFirewall() string {
 }
 
 func (a *answerer) passive() string {
-	return fmt.Sprintf("TCP %s on the server. For each listing and file the server picks one of them and names it in its reply to PASV or EPSV; the client connects to it. All of them must be open, and forwarded by a router under the same numbers.\n", a.data())
+	s := fmt.Sprintf("TCP %s on the server. For each listing and file the server names a port in its reply to PASV or EPSV, and the client connects to it. Every one of them must be open, and forwarded by a router in front.\n", a.dataSentence())
+	return s + a.sharedNote()
 }
 
 func (a *answerer) activePassive() string {
 	s := "Passive, in nearly all cases: the client opens both connections, so it works from behind firewalls and routers. Only the control connection is the client's in active mode; the data connection comes from the server, which clients behind a router cannot receive.\n"
-	return s + fmt.Sprintf("Passive here: ports %s.\n", a.data()) + a.activeSentence()
+	return s + fmt.Sprintf("Passive here: %s.\n", a.dataSentence()) + a.activeSentence()
 }
 
 func (a *answerer) hangs() string {
-	return fmt.Sprintf("Because the listing needs a second connection, to a port of %s in passive mode, and something stops it: a firewall on either side, a router that does not forward these ports, or an address in the reply to PASV that the client cannot reach.\n", a.data()) +
+	return fmt.Sprintf("Because the listing needs a second connection, to %s in passive mode, and something stops it: a firewall on either side, a router that does not forward these ports, or an address in the reply to PASV that the client cannot reach.\n", a.dataSentence()) +
 		"\"portreeve doctor\" on the server and \"portreeve doctor ftp://HOST\" on the client find out which.\n"
 }
 
 func (a *answerer) sftp() string {
 	s := "FTPS is FTP with TLS, SFTP is file transfer over SSH: two protocols that do not understand each other.\n"
 	if p := a.control(config.ProtocolSFTP); len(p) > 0 {
-		return s + fmt.Sprintf("This server speaks SFTP on port %s, commands and data on that one port.\n", or(p))
+		return s + fmt.Sprintf("This server speaks SFTP on port %s, commands and data on that one port. FTPS does not use it.\n", or(p))
 	}
 	return s + "This server has no SFTP listener; FTPS does not use port 22.\n"
 }

@@ -57,6 +57,7 @@ type Flow struct {
 	Internal  Endpoint   `json:"internal"`  // the server's side
 	Remote    Endpoint   `json:"remote"`    // the other side
 	External  []External `json:"external,omitempty"`
+	Shared    bool       `json:"shared,omitempty"` // one port for the protected data connections of all sessions
 	Note      string     `json:"note,omitempty"`
 }
 
@@ -175,15 +176,15 @@ func (p *Plan) addPassive(cfg *config.Config, l *config.Listen, host HostFacts) 
 	if s := cfg.FTP.Passive.Shared; s != "" && l.DataTLS != config.Off {
 		at := config.Listen{Address: s}
 		p.addData(cfg, l, host, bindAddr(&at), sharedPort(cfg),
-			"PASV and EPSV under PROT P: the protected data connections of all sessions; the TLS session tells whose they are")
+			"PASV and EPSV under PROT P: the protected data connections of all sessions; the TLS session tells whose they are", true)
 		if l.DataTLS == config.Required && cfg.FTP.Passive.SharedFallback != config.SharedRange {
 			return
 		}
 	}
-	p.addData(cfg, l, host, bindAddr(l), PortRange(cfg.Ports(l)), "PASV and EPSV: the client connects to the port it was told, for each listing and file")
+	p.addData(cfg, l, host, bindAddr(l), PortRange(cfg.Ports(l)), "PASV and EPSV: the client connects to the port it was told, for each listing and file", false)
 }
 
-func (p *Plan) addData(cfg *config.Config, l *config.Listen, host HostFacts, at netip.Addr, r PortRange, note string) {
+func (p *Plan) addData(cfg *config.Config, l *config.Listen, host HostFacts, at netip.Addr, r PortRange, note string, shared bool) {
 	if r.First == 0 || r.Last < r.First {
 		return // reported by a check
 	}
@@ -201,7 +202,7 @@ func (p *Plan) addData(cfg *config.Config, l *config.Listen, host HostFacts, at 
 	p.Flows = append(p.Flows, Flow{
 		Direction: In, Protocol: "tcp", Purpose: PassiveData, Services: []string{string(l.Protocol)}, Listeners: []string{listenName(l)},
 		Family: listenFamily(l), Internal: Endpoint{at, r}, Remote: Endpoint{Ports: anyClientPort}, External: ext,
-		Note: note,
+		Shared: shared, Note: note,
 	})
 }
 
@@ -213,6 +214,10 @@ func (p *Plan) addActive(cfg *config.Config, l *config.Listen) {
 	if cfg.FTP.ActiveSource != config.SourceAny && l.Port() > 1 {
 		src = PortRange{First: l.Port() - 1, Last: l.Port() - 1}
 		note += ", from this source port where the system permits it; no inbound rule is needed for it"
+	}
+	if src == sharedPort(cfg) { // a port that is listened on cannot be the source of a connection
+		src = anyClientPort
+		note = "PORT and EPRT: the server connects to the client, from any port, since the customary one is the shared data port here"
 	}
 	in := Endpoint{bindAddr(l), src}
 	for i := range p.Flows {

@@ -167,6 +167,9 @@ func (p *Plan) ServerPage() string {
 			fmt.Fprintf(&b, "| %s | %s | %s | %s (%s) |\n", f.Protocol, anyPort(f.Internal.Ports), anyPort(f.Remote.Ports), purposeText(f.Purpose), f.Note)
 		}
 		b.WriteString("\nPorts 20 and 989, where they appear, are *source* ports of the server. Nobody connects to them: they need no inbound rule.\n")
+		if s := p.sharedPort(); s != "" {
+			fmt.Fprintf(&b, "The shared data port %s is another matter: clients do connect to it.\n", s)
+		}
 	}
 	if rows := p.forwardRows(); len(rows) > 0 {
 		b.WriteString("\n## Forward on the router\n\n| From | To | Protocol |\n|---|---|---|\n")
@@ -279,7 +282,7 @@ func (p *Plan) ClientPage(server string) string {
 	for i := range p.Flows {
 		f := &p.Flows[i]
 		if f.Direction == In && !f.Local() {
-			fmt.Fprintf(&b, "| %s | %s | %s |\n", server, externalPorts(f), clientUse(f))
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", server, externalPorts(f), p.clientUse(f))
 		}
 		if f.Purpose == ActiveData && !f.Local() {
 			active = append(active, f)
@@ -319,8 +322,22 @@ func externalPorts(f *Flow) string {
 	return f.Internal.Ports.String()
 }
 
-func clientUse(f *Flow) string {
+// sharedPort is the shared data port, "" when there is none.
+func (p *Plan) sharedPort() string {
+	for i := range p.Flows {
+		if p.Flows[i].Shared {
+			return p.Flows[i].Internal.Ports.String()
+		}
+	}
+	return ""
+}
+
+func (p *Plan) clientUse(f *Flow) string {
 	switch {
+	case f.Shared:
+		return "data of FTPS (passive mode), all of it on this one port"
+	case f.Purpose == PassiveData && p.sharedPort() != "":
+		return "data (passive mode) that does not use the shared port: FTP without TLS, and FTPS clients that cannot resume"
 	case f.Purpose == PassiveData:
 		return "data of FTP and FTPS (passive mode)"
 	case slices.Contains(f.Services, "ftps"):
