@@ -131,6 +131,13 @@ func (p *SharedPort) Serve(ln net.Listener) error {
 	}
 }
 
+// Waiting returns how many sessions wait for a data connection.
+func (p *SharedPort) Waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.waiting)
+}
+
 // Close stops accepting and waits for handshakes under way.
 func (p *SharedPort) Close() error {
 	p.mu.Lock()

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -218,7 +220,7 @@ func showVerified(w io.Writer, all []verified) {
 
 func (a *app) portsList() *cobra.Command {
 	var asJSON bool
-	c := &cobra.Command{Use: "list", Short: "List the passive ports that are open now", Args: args(),
+	c := &cobra.Command{Use: "list", Short: "List the sockets that are open now, and what became of the passive ports", Args: args(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cl, err := a.client(cmd.Context())
 			if err != nil {
@@ -232,13 +234,17 @@ func (a *app) portsList() *cobra.Command {
 			if asJSON {
 				return writeJSON(a.out, p)
 			}
-			return showPorts(a.out, p, time.Now())
+			m, err := cl.Matrix(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return showPorts(a.out, p, &m, time.Now())
 		}}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-func showPorts(w io.Writer, p api.Ports, now time.Time) error {
+func showPorts(w io.Writer, p api.Ports, m *ports.Matrix, now time.Time) error {
 	for _, s := range p.Pools {
 		fmt.Fprintf(w, "range %d-%d: %d leased, %d idle, %d taken by others, %d waiting; since the start %d leases, %d refused\n",
 			s.First, s.Last, s.Leased, s.Kept, s.Taken, s.Waiting, s.Leases, s.NoPort)
@@ -247,15 +253,39 @@ func showPorts(w io.Writer, p api.Ports, now time.Time) error {
 		return nil
 	}
 	fmt.Fprintln(w)
-	rows := [][]string{{"PORT", "STATE", "CLIENT", "SINCE"}}
+	missed := map[uint16]ports.PortRow{}
+	for _, r := range m.Ports {
+		missed[r.Port] = r
+	}
+	rows := [][]string{{"PORT", "STATE", "CLIENT", "SINCE", "NOT REACHED"}}
 	for _, s := range p.Sockets {
-		client := "-"
+		client, since, not := "-", "-", "-"
+		state := s.State
 		if s.Client.IsValid() {
 			client = s.Client.String()
 		}
-		rows = append(rows, []string{s.Addr.String(), s.State, client, span(now.Sub(s.Since))})
+		if !s.Since.IsZero() {
+			since = span(now.Sub(s.Since))
+		}
+		if s.Use != "" {
+			state += " " + plain(s.Use)
+		}
+		if s.State == "shared" {
+			state += fmt.Sprintf(", %d waiting", s.Waiting)
+		}
+		if r, ok := missed[s.Addr.Port()]; ok && s.State != "control" {
+			not = fmt.Sprintf("%d of %d", r.Unreached, r.OK+r.Unreached)
+			delete(missed, s.Addr.Port())
+		}
+		rows = append(rows, []string{s.Addr.String(), state, client, since, not})
 	}
-	return table(w, rows)
+	if err := table(w, rows); err != nil {
+		return err
+	}
+	if len(missed) > 0 {
+		fmt.Fprintf(w, "\n%s that nobody reached at times; portreeve ports matrix names them and what that means\n", count(len(missed), "further passive port"))
+	}
+	return nil
 }
 
 func (a *app) portsMatrix() *cobra.Command {
@@ -356,10 +386,34 @@ func (a *app) sessionShow() *cobra.Command {
 			if len(as) == 0 {
 				return fmt.Errorf("nothing is recorded of session %s; \"portreeve session list\" shows the live ones", ids[0])
 			}
-			return table(a.out, attemptRows(as))
+			if err := table(a.out, attemptRows(as)); err != nil || id == "" {
+				return err
+			}
+			m, err := cl.Matrix(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return showNetwork(a.out, &m, ports.NetworkOf(as[0].Control.Addr()))
 		}}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// showNetwork prints how the data connections of one client network fare.
+func showNetwork(w io.Writer, m *ports.Matrix, n netip.Prefix) error {
+	rest := *m
+	rest.Cells = slices.DeleteFunc(slices.Clone(m.Cells), func(c ports.Cell) bool { return c.Network != n })
+	rest.Ports, rest.Findings = nil, nil
+	for _, f := range m.Findings {
+		if strings.Contains(f.Subject, n.String()) {
+			rest.Findings = append(rest.Findings, f)
+		}
+	}
+	if len(rest.Cells) == 0 {
+		return nil
+	}
+	fmt.Fprintf(w, "\nAll clients of %s since the start:\n", n)
+	return showMatrix(w, &rest)
 }
 
 func attemptRows(as []ports.Attempt) [][]string {

@@ -45,12 +45,14 @@ func (p *Pool) Stats() Stats {
 	return s
 }
 
-// LiveSocket is one live passive port.
+// LiveSocket is one open socket of the server.
 type LiveSocket struct {
-	Addr   netip.AddrPort `json:"addr"`
-	State  string         `json:"state"`  // "leased", or "idle": open for reuse
-	Client netip.AddrPort `json:"client"` // peer of the control connection; zero when idle
-	Since  time.Time      `json:"since"`
+	Addr    netip.AddrPort `json:"addr"`
+	State   string         `json:"state"`             // of a passive port: "leased", or "idle": open for reuse; "shared": the shared data port; "control": a listener
+	Client  netip.AddrPort `json:"client"`            // of a leased port: peer of the control connection
+	Since   time.Time      `json:"since,omitzero"`    // of a passive port
+	Use     string         `json:"use,omitempty"`     // of a listener: its name
+	Waiting int            `json:"waiting,omitempty"` // of the shared port: sessions that wait for a data connection there
 }
 
 // Live returns the open passive ports, sorted by address. It names clients:
@@ -61,7 +63,7 @@ func (p *Pool) Live() []LiveSocket {
 	for _, g := range p.groups {
 		for _, l := range g.leased {
 			if l != nil { // nil: about to be opened
-				out = append(out, LiveSocket{l.bound, "leased", l.client, l.start})
+				out = append(out, LiveSocket{Addr: l.bound, State: "leased", Client: l.client, Since: l.start})
 			}
 		}
 		for i := range g.kept.n {

@@ -16,12 +16,18 @@ import (
 // Recorder returns the record of data connections.
 func (s *Server) Recorder() *ports.Recorder { return s.recorder }
 
-// LivePorts returns the passive ports that are open now and the numbers of
-// each pool.
+// LivePorts returns the sockets that are open now, the listeners first, and the
+// numbers of each pool.
 func (s *Server) LivePorts() ([]ports.LiveSocket, []ports.Stats) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	live, stats := []ports.LiveSocket{}, []ports.Stats{}
+	for _, so := range s.sockets {
+		live = append(live, ports.LiveSocket{Addr: addrOf(so.acc.Addr()), State: "control", Use: so.entry.Name})
+	}
+	if s.shared != nil {
+		live = append(live, ports.LiveSocket{Addr: addrOf(s.sharedLn.Addr()), State: "shared", Waiting: s.shared.Waiting()})
+	}
 	for _, p := range s.pools {
 		live = append(live, p.Live()...)
 		stats = append(stats, p.Stats())

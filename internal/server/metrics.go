@@ -17,6 +17,7 @@ import (
 	"github.com/portreeve/portreeve/ftp"
 	"github.com/portreeve/portreeve/internal/events"
 	"github.com/portreeve/portreeve/internal/fault"
+	"github.com/portreeve/portreeve/internal/nat"
 	"github.com/portreeve/portreeve/internal/telemetry"
 )
 
@@ -61,18 +62,29 @@ func (m *metrics) observe(e events.Event) {
 	}
 }
 
-// data counts a data connection: the matrix of mode, protection and outcome.
+// data counts a data connection: the matrix of mode, protection, kind of client
+// network and outcome. The network is no more than a class: addresses would let
+// clients make as many series as they like; portreeve ports matrix has them.
 func (m *metrics) data(a ftp.DataAttempt) {
 	private := "off"
 	if a.TLS {
 		private = "on"
 	}
 	m.reg.Counter("portreeve_data_connections_total", "Data connections, by how they were made and what came of it.",
-		label("mode", a.Mode), label("tls", private), label("outcome", a.Code)).Inc()
+		label("mode", a.Mode), label("tls", private), label("network", networkClass(a.Control.Addr())), label("outcome", a.Code)).Inc()
 	m.reg.Histogram("portreeve_data_wait_seconds", "From the transfer command to the data connection.", seconds, label("mode", a.Mode)).Observe(a.Waited.Seconds())
 	if a.Stranger.IsValid() {
 		m.reg.Counter("portreeve_data_strangers_total", "Connections to data ports that were not the client's.").Inc()
 	}
+}
+
+// networkClass is one of a dozen: the class of the address and its family.
+func networkClass(a netip.Addr) string {
+	family := "ipv4"
+	if a = a.Unmap(); a.Is6() {
+		family = "ipv6"
+	}
+	return string(nat.ClassOf(a)) + "-" + family
 }
 
 // register adds what is read when it is asked for.

@@ -52,7 +52,7 @@ func TestMetrics(t *testing.T) {
 	contains(t, text,
 		`portreeve_sessions{state="logged-in"} 1`, `portreeve_bytes_total{direction="up"} 1000`, `portreeve_bytes_total{direction="down"} 1000`,
 		`portreeve_logins_total{protocol="ftps",result="ok"} 1`, `portreeve_transfers_total{direction="up",protocol="ftps",result="ok"} 1`,
-		`portreeve_data_connections_total{mode="EPSV",outcome="ok",tls="on"} 2`, `portreeve_transfer_seconds_count{direction="down"} 1`,
+		`portreeve_data_connections_total{mode="EPSV",network="loopback-ipv4",outcome="ok",tls="on"} 2`, `portreeve_transfer_seconds_count{direction="down"} 1`,
 		`portreeve_data_wait_seconds_count{mode="EPSV"} 2`, `portreeve_config_stale 0`, `portreeve_logins_total{protocol="ftp",result="login"} 1`, "portreeve_certificate_expiry_seconds 1", "portreeve_bans 0")
 	line := regexp.MustCompile(`^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? [0-9.e+-]+)$`)
 	for l := range strings.Lines(text) {

@@ -37,4 +37,15 @@ data_session = "require"`))
 	if p := c.LastData().Remote.Port(); int(p) == port {
 		t.Error("a clear data connection used the shared port")
 	}
+	live, _ := r.s.LivePorts()
+	states := map[string]int{}
+	for _, l := range live {
+		states[l.State]++
+		if l.State == "shared" && int(l.Addr.Port()) != port {
+			t.Errorf("the shared port is shown as %s", l.Addr)
+		}
+	}
+	if states["control"] != 1 || states["shared"] != 1 {
+		t.Errorf("the live sockets are %+v", live)
+	}
 }
