@@ -14,7 +14,6 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 
-	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/fault"
 )
 
@@ -82,22 +81,11 @@ func (v *LDAPVerifier) Verify(ctx context.Context, from Origin, c Credential) (I
 	if !ok {
 		return Identity{}, bad("not a password")
 	}
-	// An empty password is an anonymous bind, which succeeds (RFC 4513 5.1.2).
-	if err := CheckPassword(p.Secret); err != nil {
-		return Identity{}, bad(err.Error())
-	}
-	if account.ValidName(p.User) != nil {
-		return Identity{}, bad("no account can have such a name")
-	}
-	row, err := v.Users.UserByName(ctx, p.User)
-	known := err == nil
-	switch {
-	case err != nil && fault.KindOf(err) != fault.NotExist:
-		return Identity{}, fault.Wrap("look up account "+p.User, "", err)
-	case known && row.PasswordHash != "":
-		return Identity{}, bad("the account has a password of its own, which counts and not the directory's")
-	case known && row.KeyOnly:
-		return Identity{}, bad("the account may log in with a key only")
+	// An empty password is an anonymous bind, which succeeds (RFC 4513 5.1.2);
+	// outsider refuses it.
+	row, known, err := outsider(ctx, v.Users, p, "the directory")
+	if err != nil {
+		return Identity{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, v.Timeout)
 	defer cancel()
@@ -105,28 +93,13 @@ func (v *LDAPVerifier) Verify(ctx context.Context, from Origin, c Credential) (I
 	if err != nil {
 		return Identity{}, err
 	}
-	u := row
-	if !known {
-		u = account.User{Name: p.User, Comment: "from the directory"}
-		if u.Home, err = account.ExpandHome(v.Home, p.User, ""); err != nil {
-			return Identity{}, fault.Wrap("home of "+p.User, "", err)
-		}
-	}
-	for _, g := range groups {
-		if !slices.Contains(u.Groups, g) {
-			u.Groups = append(slices.Clip(u.Groups), g)
-		}
-	}
 	now := time.Now()
 	if v.Now != nil {
 		now = v.Now()
 	}
-	reason, err := usable(ctx, v.Users, from, u, now)
-	switch {
-	case err != nil:
+	u, err := admit(ctx, v.Users, from, row, known, p.User, v.Home, "from the directory", groups, now)
+	if err != nil {
 		return Identity{}, err
-	case reason != "":
-		return Identity{}, bad(reason)
 	}
 	return Identity{User: u, Method: "ldap"}, nil
 }

@@ -32,6 +32,7 @@ type Config struct {
 	Upload    Upload    `toml:"upload" doc:"How uploads are stored."`
 	Passwords Passwords `toml:"passwords" doc:"How passwords are kept."`
 	Anonymous Anonymous `toml:"anonymous" doc:"Log-in without an account, as \"anonymous\" or \"ftp\"."`
+	External  External  `toml:"external" doc:"Log-in with passwords that a program or an HTTP service checks. Accounts with a password of their own do not use it."`
 	LDAP      LDAP      `toml:"ldap" doc:"Log-in with the passwords of a directory (LDAP, Active Directory). Accounts with a password of their own do not use it."`
 	Log       Log       `toml:"log" doc:"The server's own log. Transfers are also kept in the database."`
 	Audit     Audit     `toml:"audit" doc:"The trail of log-ins, transfers and changes. It is kept in the database, as a chain that shows every later change (portreeve event verify)."`
@@ -215,6 +216,16 @@ type LDAP struct {
 	Home         string   `toml:"home" default:"" example:"\"/srv/ftp/%u\"" reload:"live" doc:"Home of users who have no account in the database; %u is the name. Without it their groups must give one."`
 	Groups       []string `toml:"groups" example:"[\"staff=cn=ftp,ou=groups,dc=example,dc=org\"]" reload:"live" doc:"Groups of the directory that stand for groups here, as NAME=DN."`
 	Timeout      Duration `toml:"timeout" default:"5s" min:"1s" reload:"live" doc:"How long a log-in waits for the directory. When it does not answer, nobody it is asked about is let in."`
+}
+
+// External is [external].
+type External struct {
+	Program    []string `toml:"program" example:"[\"/usr/local/bin/check-password\"]" reload:"live" doc:"Program and its arguments, without a shell. It reads a JSON object (user, password, protocol, listener, remote, tls) from standard input and ends with 0 for yes and 1 for no; anything else is a failure. It may print {\"groups\": [...]}."`
+	URL        string   `toml:"url" default:"" example:"\"https://auth.example.org/check\"" reload:"live" doc:"HTTP service that gets the same object by POST and answers 200 or 204 for yes and 401, 403 or 404 for no. Not asked when there is a program."`
+	SecretFile string   `toml:"secret_file" default:"" example:"\"/etc/portreeve/hook-secret\"" path:"file" reload:"live" doc:"File whose first line the service is sent as a bearer token."`
+	Home       string   `toml:"home" default:"" example:"\"/srv/ftp/%u\"" reload:"live" doc:"Home of users who have no account in the database; %u is the name. Without it the groups of the answer must give one."`
+	Timeout    Duration `toml:"timeout" default:"5s" min:"1s" reload:"live" doc:"How long a log-in waits for the answer. When there is none, nobody it is asked about is let in."`
+	Parallel   int      `toml:"parallel" default:"16" min:"1" reload:"live" doc:"Most questions at a time; further log-ins wait, within timeout."`
 }
 
 // Admin is [admin].

@@ -39,14 +39,32 @@ func directory(cfg *config.Config, users *store.DB, log *slog.Logger) (*auth.LDA
 		v.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	}
 	if l.PasswordFile != "" {
-		// Read at every log-in, so that a new password needs no reload.
-		v.BindPass = func() (string, error) {
-			b, err := os.ReadFile(l.PasswordFile)
-			line, _, _ := strings.Cut(string(b), "\n")
-			return strings.TrimSuffix(line, "\r"), err
-		}
+		v.BindPass = func() (string, error) { return firstLine(l.PasswordFile) }
 	}
 	return v, v.Ready()
+}
+
+// external makes the verifier of [external], nil when there is none.
+func external(cfg *config.Config, users *store.DB, log *slog.Logger) (*auth.ExternalVerifier, error) {
+	x := cfg.External
+	if len(x.Program) == 0 && x.URL == "" {
+		return nil, nil
+	}
+	if len(x.Program) > 0 {
+		x.URL = ""
+	}
+	v := &auth.ExternalVerifier{Program: x.Program, URL: x.URL, Home: x.Home, Users: users, Timeout: x.Timeout.Std(), Slots: x.Parallel, Logger: log}
+	if x.SecretFile != "" {
+		v.Secret = func() (string, error) { return firstLine(x.SecretFile) }
+	}
+	return v, v.Ready()
+}
+
+// firstLine is read when it is needed, so that a new secret needs no reload.
+func firstLine(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	line, _, _ := strings.Cut(string(b), "\n")
+	return strings.TrimSuffix(line, "\r"), err
 }
 
 // closed answers for a directory that cannot be asked at all.

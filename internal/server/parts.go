@@ -146,6 +146,12 @@ func (v *verifier) set(cfg *config.Config) {
 	} else if l != nil {
 		chain = append(chain, l)
 	}
+	if x, err := external(cfg, v.users, v.log); err != nil {
+		v.log.Error("the external check of passwords cannot be used; accounts that need it cannot log in", "err", err)
+		chain = append(chain, closed{err})
+	} else if x != nil {
+		chain = append(chain, x)
+	}
 	v.chain.Store(&chain)
 }
 
