@@ -40,9 +40,14 @@ tree: ## the Go sources up and down with real clients in every mode; takes 15 mi
 	$(GO) test -count=1 -tags clients -timeout 60m -v -run 'Tree' ./test/clients
 
 PEERS ?= bin/peers
+LABLOG ?= bin/lab.log
+# Root, where it can be had without a question; otherwise a user namespace has to do.
+LABROOT = $(shell test "$$(id -u)" = 0 || ! sudo -n true 2>/dev/null || echo "-exec 'sudo -E env PATH=$$PATH'")
 lab: ## the doctor in networks with NAT, firewalls and helpers; needs root or user namespaces
-	@test/tools/peers $(PEERS)
-	PORTREEVE_PEERS=$(abspath $(PEERS)) $(GO) test -count=1 -tags lab -timeout 30m -v ./test/netlab
+	@mkdir -p $(dir $(LABLOG)); test/tools/peers $(PEERS)
+	@PORTREEVE_PEERS=$(abspath $(PEERS)) $(GO) test -count=1 -tags lab -timeout 15m -v $(LABROOT) ./test/netlab >$(LABLOG) 2>&1 && passed=1 || passed=0; \
+	test $$passed = 1 || grep -v -e '^=== RUN' -e '^=== PAUSE' -e '^=== CONT' $(LABLOG); \
+	awk '/^TOPOLOGY/ { on = 1 } /^(---|===|ok|FAIL|PASS)/ { on = 0 } on || / 64 clients: | gets nothing / { sub(/^ *[a-z_]+test.go:[0-9]+: /, ""); print }' $(LABLOG); test $$passed = 1
 
 contract: ## drive the API with a client that a public generator makes from its contract
 	cd test/openapi && $(GO) generate ./... && $(GO) test -count=1 ./...

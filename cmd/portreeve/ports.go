@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -100,19 +101,19 @@ func (a *app) portsOpen() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if target == "nftables" {
+					text += otherChains(cmd.Context(), p)
+				}
 				_, err = io.WriteString(a.out, text)
 				return err
 			}
 			current := ""
 			if target == "nftables" {
-				for _, set := range firewall.ReadLocal(cmd.Context()) {
-					if set.Format == firewall.FormatNftables {
-						if set.Err != nil {
-							return set.Err
-						}
-						current = set.Text
-					}
+				set := localNft(cmd.Context())
+				if set.Err != nil {
+					return set.Err
 				}
+				current = set.Text
 			}
 			change, err := firewall.Prepare(target, p, current)
 			if err != nil {
@@ -440,4 +441,32 @@ func attemptRows(as []ports.Attempt) [][]string {
 			show(announced.IsValid(), announced.String()), show(peer.IsValid(), peer.String()), x.Reaction.Round(time.Millisecond).String(), x.Waited.Round(time.Millisecond).String(), strings.TrimSpace(x.Code + " " + x.Text)})
 	}
 	return rows
+}
+
+// localNft is the nftables rule set of this machine.
+func localNft(ctx context.Context) firewall.RuleSet {
+	for _, set := range firewall.ReadLocal(ctx) {
+		if set.Format == firewall.FormatNftables {
+			return set
+		}
+	}
+	return firewall.RuleSet{Err: errors.New("the nftables rules of this machine were not read")}
+}
+
+// otherChains are lines for chains of this machine with other names, which
+// refuse something as well. Where the rules cannot be read, as without root,
+// the names of the usual table have to do.
+func otherChains(ctx context.Context, p ports.Plan) string {
+	set := localNft(ctx)
+	if set.Err != nil {
+		return ""
+	}
+	lines, err := firewall.Elsewhere(p, set.Text)
+	switch {
+	case err != nil:
+		return "\n# " + plain(err.Error()) + "\n"
+	case lines == "":
+		return ""
+	}
+	return "\n# On this machine these chains refuse connections, too:\n" + lines
 }

@@ -61,7 +61,7 @@ client's own address. Lines are words of key=value; unknown ones are to be ignor
 | line | keys |
 |---|---|
 | you | from: the client as the server sees it; reached: the server's end; listener |
-| passive | ports; announced: what PASV names to this client |
+| passive | ports; announced: what PASV names to this client; outside: the numbers that a router gives the ports, where they are others |
 | active | allowed |
 | firewall | of: passive-data or active-data; state of the server's own firewall: open, closed, limited, unclear, unknown; code |
 | others | how many passive data connections of other networks reached the server, and how many did not |

@@ -107,10 +107,10 @@ func TestParseTarget(t *testing.T) {
 
 func TestParseSight(t *testing.T) {
 	s := parseSight([]string{"What this server saw of you:",
-		"you from=203.0.113.5:41000 reached=10.0.0.2:21 listener=ftp-21", "passive ports=50000-50999 announced=198.51.100.1", "active allowed=true",
+		"you from=203.0.113.5:41000 reached=10.0.0.2:21 listener=ftp-21", "passive ports=50000-50999 announced=198.51.100.1 outside=60000-60999", "active allowed=true",
 		"firewall of=passive-data state=closed code=SERVER_FW_RANGE", "others reached=4 unreached=1", "something new=1",
 		"data at=2026-01-02T03:04:05.5Z mode=PASV tls=true code=PR-D02 announced=198.51.100.1:50001 stranger=192.0.2.9:4 waited=1s"})
-	if s == nil || s.From.Port() != 41000 || s.Ports != "50000-50999" || s.Firewall["passive-data"] != "closed" || !s.Active || s.OthersOK != "4" {
+	if s == nil || s.From.Port() != 41000 || s.Ports != "50000-50999" || s.Outside != "60000-60999" || s.Firewall["passive-data"] != "closed" || !s.Active || s.OthersOK != "4" {
 		t.Fatalf("read %+v", s)
 	}
 	if d := s.Data[0]; !d.TLS || d.Code != "PR-D02" || d.Stranger.Port() != 4 || d.At.IsZero() {

@@ -387,6 +387,10 @@ func (c *Client) blocked(s *passive) Finding {
 	}
 	reach, dead := c.ways2(s)
 	f := c.blockedWhere(s, p, cause, reach, dead)
+	if in, other := c.renumbered(p); other {
+		f.Cause += fmt.Sprintf("; the server announces other numbers outside than its own TCP %s", c.rep.Server.Ports)
+		f.Fix = fmt.Sprintf("forward TCP %s outside to %s of the server, one to one and in this order; or take external_ports out of its configuration and forward the same numbers", in, c.rep.Server.Ports)
+	}
 	if c.othersFine() && slices.Contains(f.Could, "CLIENT_FW_OUT_HIGH") {
 		f.Could = slices.DeleteFunc(f.Could, func(code string) bool { return code != "CLIENT_FW_OUT_HIGH" && code != "UPSTREAM_FW_SOURCE" })
 		if len(f.Could) == 1 {
@@ -401,6 +405,22 @@ func (c *Client) blocked(s *passive) Finding {
 		}
 	}
 	return f
+}
+
+// renumbered reports that the server announces the passive ports under the
+// numbers that a router is to give them.
+func (c *Client) renumbered(p *Probe) (outside string, other bool) {
+	if c.rep.Server == nil || c.rep.Server.Outside == "" {
+		return "", false
+	}
+	first, last, ok := strings.Cut(c.rep.Server.Outside, "-")
+	if !ok {
+		last = first
+	}
+	lo, err := strconv.ParseUint(first, 10, 16)
+	hi, err2 := strconv.ParseUint(last, 10, 16)
+	port := uint64(p.Announced.Port())
+	return c.rep.Server.Outside, err == nil && err2 == nil && lo <= port && port <= hi
 }
 
 // slowly is how long an address that nobody has needs to be called unreachable.

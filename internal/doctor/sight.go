@@ -12,9 +12,10 @@ import (
 
 // Sight is what a Portreeve server saw of this client (SITE DIAG).
 type Sight struct {
-	From      netip.AddrPort    `json:"from"`    // this client, as the server sees it
-	Reached   netip.AddrPort    `json:"reached"` // the server's end
-	Ports     string            `json:"ports"`   // passive range
+	From      netip.AddrPort    `json:"from"`              // this client, as the server sees it
+	Reached   netip.AddrPort    `json:"reached"`           // the server's end
+	Ports     string            `json:"ports"`             // passive range
+	Outside   string            `json:"outside,omitempty"` // their numbers outside, where a router gives them others
 	Announced string            `json:"announced"`
 	Active    bool              `json:"active"`
 	Firewall  map[string]string `json:"firewall"` // of the server's machine, by purpose: open, closed, unknown, ...
@@ -81,7 +82,7 @@ func parseSight(lines []string) *Sight {
 			s.From, s.Reached = parseAP(v["from"]), parseAP(v["reached"])
 			known = s.From.IsValid()
 		case "passive":
-			s.Ports, s.Announced = v["ports"], v["announced"]
+			s.Ports, s.Announced, s.Outside = v["ports"], v["announced"], v["outside"]
 		case "active":
 			s.Active = v["allowed"] == "true"
 		case "firewall":

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/portreeve/portreeve/internal/ports"
@@ -80,10 +82,9 @@ func prepareNft(c Change, plan ports.Plan, rules, current string) (Change, error
 	if err != nil {
 		return c, err
 	}
-	for _, d := range report.Drift { // an accept in inet filter does not undo a drop elsewhere
-		if d.Status == Closed && !strings.Contains(d.Reason, " inet filter ") {
-			return c, fmt.Errorf("firewall: port %s is %s, which rules in inet filter cannot change; print the rules and put them there by hand", d.Ports, d.Reason)
-		}
+	more, err := elsewhere(rs, &plan)
+	if err != nil {
+		return c, err
 	}
 	jumps := map[string]bool{}
 	for _, ch := range rs.chains {
@@ -107,9 +108,88 @@ func prepareNft(c Change, plan ports.Plan, rules, current string) (Change, error
 		}
 		b.WriteString(line)
 	}
+	b.WriteString(more)
 	c.Text = "nft -f - <<'EOF'\n" + b.String() + "EOF\n"
 	c.cmds = []command{{[]string{"nft", "-f", "-"}, b.String()}}
 	return c, nil
+}
+
+// Elsewhere returns the lines that the rules of this machine need beside those
+// of Generate, because chains other than inet filter input and output refuse
+// something, too: an accept in one chain does not undo a drop in another.
+// current is the output of nft -j list ruleset. It is empty when nothing is
+// needed.
+func Elsewhere(plan ports.Plan, current string) (string, error) {
+	rs, err := parseNft(current)
+	if err != nil {
+		return "", err
+	}
+	return elsewhere(rs, &plan)
+}
+
+func elsewhere(rs *ruleset, plan *ports.Plan) (string, error) {
+	v := verifier{rs: rs, plan: plan, format: FormatNftables}
+	needs := map[string][]ports.PortRange{} // by the line up to the ports
+	for i := range plan.Flows {
+		f := &plan.Flows[i]
+		if f.Local() || f.Protocol != "tcp" {
+			continue
+		}
+		for _, v6 := range []bool{false, true} {
+			if !v.wanted(f, v6) {
+				continue
+			}
+			if err := rs.refusals(f, v6, needs); err != nil {
+				return "", err
+			}
+		}
+	}
+	var b strings.Builder
+	for _, line := range slices.Sorted(maps.Keys(needs)) {
+		fmt.Fprintf(&b, "insert rule %s %s ct state new accept comment \"portreeve\"\n", line, nftSet(ports.MergeRanges(needs[line])))
+	}
+	return b.String(), nil
+}
+
+// refusals adds the ports of a flow that base chains refuse for certain.
+func (rs *ruleset) refusals(f *ports.Flow, v6 bool, needs map[string][]ports.PortRange) error {
+	hooks, out, word := []string{"prerouting", "input"}, f.Direction == ports.Out, "tcp dport"
+	if out {
+		hooks, word = []string{"output", "postrouting"}, "tcp sport"
+	}
+	if out && f.Internal.Ports.Len() > 1024 {
+		return nil // any source port: what Generate says of it must do
+	}
+	for _, c := range rs.bases(v6, hooks...) {
+		if c.name == "inet filter "+c.hook {
+			continue
+		}
+		for p := int(f.Internal.Ports.First); p <= int(f.Internal.Ports.Last); p++ {
+			pk, steps := &packet{out: out, v6: v6, local: f.Internal.Addr, dport: uint16(p)}, 0
+			if out {
+				pk.dport, pk.sport = 0, uint16(p)
+			}
+			w := &walk{rs: rs, pk: pk, steps: &steps}
+			verdict, at := w.follow(c, true, 0)
+			if verdict == "" {
+				verdict, at = c.policy, "the policy of "+c.name
+			}
+			if verdict == "accept" || len(w.accepts) > 0 {
+				continue
+			}
+			family, table, _ := strings.Cut(c.name, " ")
+			table, _, _ = strings.Cut(table, " ")
+			if verdict == "divert" || c.hook == "prerouting" || c.hook == "postrouting" || rs.compat[family+" "+table] {
+				return fmt.Errorf("firewall: port %d is refused by %s, which no rule of ours can change; print the rules (for iptables: --for iptables) and put them there by hand", p, at)
+			}
+			match := c.name + " "
+			if f.Internal.Addr.IsValid() && !f.Internal.Addr.IsUnspecified() && !out {
+				match += map[bool]string{false: "ip daddr ", true: "ip6 daddr "}[v6] + f.Internal.Addr.String() + " "
+			}
+			needs[match+word] = append(needs[match+word], ports.PortRange{First: uint16(p), Last: uint16(p)})
+		}
+	}
+	return nil
 }
 
 // Run makes the change. It stops at the first command that fails; a tool that

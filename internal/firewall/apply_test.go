@@ -21,8 +21,19 @@ func TestPrepareNftables(t *testing.T) {
 		t.Errorf("the jump is there already: %v\n%s", err, c.Text)
 	}
 	closed := `{"nftables": [{"chain": {"family": "inet", "table": "mine", "name": "in", "type": "filter", "hook": "input", "prio": 0, "policy": "drop"}}]}`
-	if _, err = Prepare("nftables", plan, closed); err == nil || !strings.Contains(err.Error(), "inet mine in") {
-		t.Errorf("a drop in another table: %v", err)
+	c, err = Prepare("nftables", plan, closed)
+	if err != nil || !strings.Contains(c.Text, "insert rule inet mine in tcp dport { 21-22, 990, 20000-20099 } ct state new accept") {
+		t.Errorf("a drop in another table: %v\n%s", err, c.Text)
+	}
+	if more, err := Elsewhere(plan, closed); err != nil || !strings.Contains(more, "insert rule inet mine in tcp dport") || strings.Contains(more, "inet filter") {
+		t.Errorf("lines for another table: %v\n%s", err, more)
+	}
+	if more, err := Elsewhere(plan, readRules(t, "range-missing.json")); err != nil || more != "" {
+		t.Errorf("lines for inet filter, which Generate has: %v\n%s", err, more)
+	}
+	early := strings.ReplaceAll(closed, `"input"`, `"prerouting"`)
+	if _, err = Prepare("nftables", plan, early); err == nil || !strings.Contains(err.Error(), "inet mine in") {
+		t.Errorf("a drop before input: %v", err)
 	}
 	if _, err = Prepare("nftables", plan, ""); err == nil {
 		t.Error("applied without knowing the present rules")

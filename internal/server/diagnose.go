@@ -49,9 +49,13 @@ func (s *Server) diagnose(l config.Listen, an *announcer) func(context.Context, 
 			told = d.Addr.String()
 		}
 		passive := cfg.Ports(&l)
+		outside := ""
+		if e := cfg.FTP.Passive.ExternalPorts; e != nil {
+			outside = " outside=" + e.String()
+		}
 		out := []string{
 			fmt.Sprintf("you from=%s reached=%s listener=%s", c.RemoteAddr(), c.LocalAddr(), l.Name),
-			fmt.Sprintf("passive ports=%s announced=%s", passive, told),
+			fmt.Sprintf("passive ports=%s announced=%s%s", passive, told, outside),
 			fmt.Sprintf("active allowed=%t", cfg.FTP.Active),
 		}
 		out = append(out, s.wall.lines(ctx, cfg)...)

@@ -2,6 +2,11 @@
 
 package netlab
 
+import (
+	"fmt"
+	"strings"
+)
+
 // post is a rule for packets that leave.
 func post(rule string) string {
 	return "table ip nat {\n chain post {\n type nat hook postrouting priority srcnat\n " + rule + "\n }\n}\n"
@@ -16,6 +21,17 @@ func local(hook, rule string) string {
 // same lines added to both.
 func listeners(ftp, ftps, lines string) string {
 	return "[[listen]]\nprotocol = \"ftp\"\naddress = \"" + ftp + "\"\ntls = \"offered\"\n" + lines + "[[listen]]\nprotocol = \"ftps\"\naddress = \"" + ftps + "\"\n" + lines
+}
+
+const renumbered = "[ftp.passive]\nports = \"" + passive + "\"\naddress = \"" + routerOuter + "\"\nexternal_ports = \"40000-40019\"\n"
+
+// renumber forwards n ports from other numbers, one to one.
+func renumber(outside, inside, n int) string {
+	var pairs []string
+	for i := range n {
+		pairs = append(pairs, fmt.Sprintf("%d : 192.168.88.10 . %d", outside+i, inside+i))
+	}
+	return fmt.Sprintf(" ip daddr 5.6.2.2 tcp dport %d-%d dnat ip to tcp dport map { %s }", outside, outside+n-1, strings.Join(pairs, ", "))
 }
 
 func shared(address string) string {
@@ -111,7 +127,17 @@ func portTopologies() []topology {
 		{name: "one-port-not-forwarded", serverNAT: true, config: shared(routerOuter), rules: map[string]string{"sr": pre(forwardAll) + dropRest}, want: ".... TT.. TT", code: "RANGE_NOT_FORWARDED", box: "server-router", curl: true,
 			cure: &cure{rules: map[string]string{"sr": pre("ip daddr 5.6.2.2 tcp dport 989 dnat to 192.168.88.10")}}},
 		{name: "one-port-client-firewall", config: shared(""), rules: map[string]string{"cr": forward("iifname lan tcp dport 989 drop")}, want: ".... TT.. TT", code: "CLIENT_FW_OUT_HIGH", box: "client-router", curl: true},
+		// Other numbers outside, which the server knows of.
+		{name: "range-renumbered", serverNAT: true, config: renumbered, rules: map[string]string{"sr": pre("ip daddr 5.6.2.2 tcp dport { 21, 990 } dnat to 192.168.88.10\n" + renumber(40000, 20000, 20))}, want: ".... .... ..", curl: true},
+		{name: "range-renumbered-not-forwarded", serverNAT: true, config: renumbered, rules: map[string]string{"sr": pre(forwardAll) + dropRest}, want: "TT.. TT.. TT", code: "RANGE_NOT_FORWARDED", box: "server-router", fix: "40000-40019",
+			cure: &cure{rules: map[string]string{"sr": pre(renumber(40000, 20000, 20))}}},
+		{name: "one-port-renumbered", serverNAT: true, config: shared(routerOuter) + "shared_external = 8989\n", rules: map[string]string{"sr": pre(forwardAll + "\n" + renumber(8989, 989, 1))}, want: ".... .... ..", curl: true},
+		{name: "one-port-renumbered-not-forwarded", serverNAT: true, config: shared(routerOuter) + "shared_external = 8989\n", rules: map[string]string{"sr": pre(forwardAll+"\n ip daddr 5.6.2.2 tcp dport 989 dnat to 192.168.88.10") + dropRest}, want: ".... TT.. TT", code: "RANGE_NOT_FORWARDED", box: "server-router", fix: "8989", curl: true,
+			cure: &cure{rules: map[string]string{"sr": pre(renumber(8989, 989, 1))}}},
 		{name: "range-half-on-the-server", rules: map[string]string{"s": local("input", "iif lo accept\n ct state established accept\n meta l4proto icmp accept\n tcp dport { 21, 990, 20000-20009 } accept\n drop")}, want: "~", code: "SERVER_FW_RANGE", box: "server", cure: &cure{open: "nftables"}},
+		{name: "other-table-fw", rules: map[string]string{"s": strings.ReplaceAll(input("drop"), "inet filter", "inet corporate")}, want: "TT.. TT.. TT", code: "SERVER_FW_RANGE", box: "server", cure: &cure{open: "nftables"}},
+		{name: "other-tables-fw-policy", config: odd, target: "ftp://5.6.8.10:2121", rules: map[string]string{"s": "table ip guard {\n chain services {\n tcp dport { 2121, 9990 } accept\n }\n chain in {\n type filter hook input priority 10\n policy drop\n iif lo accept\n ct state established accept\n jump services\n }\n}\n" +
+			local("input", "ct state established accept\n iif lo accept\n tcp dport { 2121, 9990, 20000-20009 } accept\n reject")}, want: "?", code: "SERVER_FW_RANGE", box: "server", cure: &cure{open: "nftables"}},
 		{name: "range-one-in-four-dead", rules: map[string]string{"sr": forward("tcp dport { 20001, 20005, 20009, 20013, 20017 } drop")}, want: "~", code: "RANGE_PARTIAL", box: "server-router"},
 	}
 }

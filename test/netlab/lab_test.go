@@ -51,6 +51,7 @@ type topology struct {
 	code      string            // of the first finding, "" for none
 	could     string            // a code that the first finding must name as possible
 	box       string            // where it is cured
+	fix       string            // words of the cure
 	curl      bool              // curl gets the listing
 	cure      *cure
 	peer      string   // another server instead of Portreeve; config is in its language

@@ -23,7 +23,7 @@ var (
 // TestTopologies builds each network, runs the doctor in it, and checks what
 // works, the diagnosis, and that the cure cures.
 func TestTopologies(t *testing.T) {
-	all := slices.Concat(topologies(), containerTopologies(), balancerTopologies(), portTopologies(), wayTopologies(), peerTopologies())
+	all := everything()
 	t.Cleanup(func() { printTable(all) })
 	for i := range all {
 		top := &all[i]
@@ -32,6 +32,10 @@ func TestTopologies(t *testing.T) {
 			check(t, top)
 		})
 	}
+}
+
+func everything() []topology {
+	return slices.Concat(topologies(), containerTopologies(), balancerTopologies(), portTopologies(), wayTopologies(), peerTopologies())
 }
 
 func check(t *testing.T, top *topology) {
@@ -111,6 +115,9 @@ func judgeFindings(t *testing.T, top *topology, r *report) {
 	}
 	if top.box != "" && f.Box != top.box {
 		t.Errorf("box %q, want %q", f.Box, top.box)
+	}
+	if !strings.Contains(f.Fix, top.fix) {
+		t.Errorf("the cure says nothing of %q: %s", top.fix, f.Fix)
 	}
 	if f.Fix == "" || f.Cause == "" {
 		t.Errorf("%s has no cause or no cure", f.Code)

@@ -110,6 +110,6 @@ func topologies() []topology {
 				"sr": "table inet o {\n chain output {\n type filter hook output priority filter\n icmp type destination-unreachable drop\n }\n}\n"},
 			setup: []string{"inet: ip link set wan2 mtu 600", "sr: ip link set wan2 mtu 600"}, want: ".... LLLL LL", code: "MTU_BLACKHOLE", box: "server-router", curl: true},
 		{name: "port-in-use", here: true, config: "[[listen]]\nprotocol = \"ftp\"\naddress = \":21\"\ntls = \"offered\"\n", setup: []string{"s: (python3 -m http.server 21 >/dev/null 2>&1 &) ; sleep 1"}, code: "PORT_IN_USE", box: "server"},
-		{name: "nothing-runs-there", setup: []string{"s: true"}, target: "ftp://5.6.8.20", want: "---- ---- --", curl: true, could: "NOT_RUNNING", box: "unknown"},
+		{name: "nothing-runs-there", setup: []string{"s: true"}, target: "ftp://5.6.8.20", want: "---- ---- --", could: "NOT_RUNNING", box: "unknown"},
 	}
 }
