@@ -2,13 +2,13 @@
 GO     ?= go
 export CGO_ENABLED ?= 0
 
-.PHONY: tree torture man build test tools fast race clients lab check fuzz docs bench clean contract directory database
+.PHONY: tree oidc torture man build test tools fast race clients lab check fuzz docs bench clean contract directory database
 
 build: ## one static binary
 	$(GO) build -trimpath -o bin/portreeve ./cmd/portreeve
 
 # Everything CI runs. The fast suite comes first, so that most mistakes show within two minutes.
-test: tools check fast race clients contract directory database
+test: tools check fast race clients contract directory oidc database
 
 tools: ## real clients and servers, by apt-get when it may
 	@test/tools/install
@@ -17,6 +17,7 @@ check: ## form, vet, and a static build
 	@fmt=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); test -z "$$fmt" || { echo "gofmt differs in: $$fmt"; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags clients ./test/clients
+	$(GO) vet -tags oidc ./test/oidc
 	$(GO) vet -tags lab ./test/netlab ./internal/nat
 	$(GO) build -o /dev/null ./cmd/portreeve
 
@@ -54,6 +55,9 @@ contract: ## drive the API with a client that a public generator makes from its 
 
 directory: ## log-ins against a real directory
 	$(GO) test -count=1 -tags directory -run Directory ./internal/auth
+
+oidc: ## log-ins of administrators by a real OpenID Connect provider
+	$(GO) test -count=1 -tags oidc ./test/oidc
 
 database: ## the store on a real PostgreSQL, which the tests start
 	$(GO) test -count=1 -tags postgres ./internal/store

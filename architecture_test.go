@@ -60,6 +60,8 @@ var oneHome = map[string]string{
 	"github.com/go-crypt/crypt":       "internal/auth",
 	"github.com/jackc/pgx/v5":         "internal/store",
 	"github.com/go-ldap/ldap/v3":      "internal/auth",
+	"github.com/coreos/go-oidc/v3":    "internal/auth",
+	"golang.org/x/oauth2":             "internal/auth",
 	"github.com/GehirnInc/crypt":      "internal/auth",
 	"github.com/pquerna/otp":          "internal/auth",
 	"github.com/netresearch/go-cron":  "internal/config",

@@ -23,10 +23,14 @@ func control(socket string) server.Service {
 		if err != nil {
 			return err
 		}
+		provider, err := server.Provider(s.Config(), s.Log())
+		if err != nil {
+			return err
+		}
 		svc, err := admin.New(admin.Config{Store: s.Store(), Events: s.Bus(), Live: s.Manager(), Hash: hasher.Hash, CheckHash: hasher.Check, DataDir: s.Config().DataDir, Log: s.Log(),
 			Policy: func(user, password string) error { return server.PasswordPolicy(s.Config()).Check(user, password) },
 			Limits: s.Limits(), Measure: s.Measure,
-			Hooks: func() (admin.Hooks, error) { return s.Hooks(), nil }, Tasks: func() (admin.Tasks, error) { return s.Tasks(), nil }})
+			Hooks: func() (admin.Hooks, error) { return s.Hooks(), nil }, Tasks: func() (admin.Tasks, error) { return s.Tasks(), nil }, Provider: provider})
 		if err != nil {
 			return err
 		}

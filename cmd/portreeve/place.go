@@ -127,8 +127,11 @@ func probe(ctx context.Context, dataDir, socket string) (running bool, err error
 	}
 }
 
-// client returns a client of the running server.
+// client returns a client of the running server, here or where --server says.
 func (a *app) client(ctx context.Context) (*api.Client, error) {
+	if at := a.remoteServer(); at != "" {
+		return a.remoteClient(at)
+	}
 	dir, socket, err := a.place()
 	if err != nil {
 		return nil, err
@@ -184,10 +187,14 @@ type accounts interface {
 	NewAdministratorRecovery(ctx context.Context, name string) ([]string, error)
 }
 
-// withAccounts runs f against the running server, or against the database when
+// withAccounts runs f against the server that --server names or that runs
+// here, or against the database when
 // there is none.
 func (a *app) withAccounts(cmd *cobra.Command, f func(context.Context, accounts) error) error {
 	ctx := cmd.Context()
+	if done, err := a.remotely(ctx, func(ctx context.Context, c *api.Client) error { return f(ctx, c) }); done {
+		return err
+	}
 	cfg, err := a.load()
 	if err != nil {
 		return err

@@ -32,6 +32,7 @@ type app struct {
 	env []string
 
 	configFlag string // --config
+	serverFlag string // --server
 }
 
 func newApp(in io.Reader, out, err io.Writer, env []string) *app {
@@ -121,7 +122,10 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 findings.`,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          group,
+
+		PersistentPreRunE: a.onlyHere,
 	}
+	root.PersistentFlags().StringVar(&a.serverFlag, "server", "", "administer the server at this `HOST:PORT` ([admin] address) instead of the one here; see \"portreeve login\" (default: $PORTREEVE_SERVER)")
 	root.PersistentFlags().StringVarP(&a.configFlag, "config", "c", "",
 		"configuration `FILE` (default: $PORTREEVE_CONFIG, ./portreeve.toml, /etc/portreeve/portreeve.toml)")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err: err, cmd: cmd} })
@@ -136,6 +140,7 @@ Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 findings.`,
 		a.userCommand(), a.groupCommand(), a.mountCommand(), a.adminCommand(), a.tokenCommand(), a.sessionCommand(), a.eventCommand(), a.banCommand(), a.quotaCommand(), a.hookCommand(), a.taskCommand(), a.configCommand(), a.certCommand(), a.manCommand(), a.versionCommand(),
 		a.portsCommand(), a.doctorCommand(), a.explainCommand(), a.importCommand(), a.applyCommand(), a.backupCommand(), a.restoreCommand(),
 	)
+	root.AddCommand(a.loginCommand(), a.logoutCommand())
 	return root
 }
 

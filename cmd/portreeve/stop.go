@@ -34,11 +34,11 @@ the time of the drain setting; the command waits for that.`,
 			}
 			if now {
 				// The second request ends the drain. That the server has gone by then is fine.
-				if err := cl.Stop(ctx, reason); err != nil && !errors.Is(err, api.ErrNotRunning) && api.Probe(ctx, cl.Path()) == nil {
+				if err := cl.Stop(ctx, reason); err != nil && !errors.Is(err, api.ErrNotRunning) && cl.Path() != "" && api.Probe(ctx, cl.Path()) == nil {
 					return err
 				}
 			}
-			if noWait {
+			if noWait || cl.Path() == "" { // from elsewhere its end cannot be seen
 				fmt.Fprintln(a.out, "the server is stopping")
 				return nil
 			}

@@ -30,6 +30,8 @@ type Config struct {
 	// Hooks and Tasks find those of the configuration when they are asked for; nil: there are none.
 	Hooks func() (Hooks, error)
 	Tasks func() (Tasks, error)
+	// Provider is whose tokens stand for administrators; zero: nobody's.
+	Provider Provider
 }
 
 // Service carries out administrative operations. Safe for concurrent use.
@@ -48,6 +50,8 @@ type Service struct {
 	measure Measure
 	hooks   func() (Hooks, error)
 	tasks   func() (Tasks, error)
+
+	provider Provider
 }
 
 // New returns a service; Store, Hash and DataDir must be set.
@@ -58,7 +62,7 @@ func New(c Config) (*Service, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, checkHash: c.CheckHash, policy: c.Policy, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, measure: c.Measure, hooks: c.Hooks, tasks: c.Tasks}, nil
+	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, checkHash: c.CheckHash, policy: c.Policy, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, measure: c.Measure, hooks: c.Hooks, tasks: c.Tasks, provider: c.Provider}, nil
 }
 
 type actorKey struct{}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/portreeve/portreeve/internal/account"
+	"github.com/portreeve/portreeve/internal/auth"
 	"github.com/portreeve/portreeve/internal/fault"
 )
 
@@ -304,7 +305,12 @@ var errToken = fault.Text(fault.Login, "the token is not valid; it may have expi
 
 // Authenticate finds out who holds a token. A disabled administrator, an
 // expired token and a wrong one get the same answer. Faults: Login, Unavailable.
+//
+// A token of the identity provider is one too; see Provider.
 func (s *Service) Authenticate(ctx context.Context, token string) (Principal, error) {
+	if s.provider.Tokens != nil && auth.LooksLikeJWT(token) {
+		return s.provided(ctx, token)
+	}
 	id, secret, ok := strings.Cut(strings.TrimPrefix(token, tokenPrefix), "_")
 	if !ok || !strings.HasPrefix(token, tokenPrefix) || len(token) > 200 {
 		return Principal{}, errToken

@@ -81,6 +81,14 @@ func Caller(ctx context.Context) string {
 	return ""
 }
 
+// Self is the administrator who asks; the owner of the machine may do all.
+func Self(ctx context.Context) Principal {
+	if p := principal(ctx); p != nil {
+		return *p
+	}
+	return Principal{Scopes: slices.Clone(Scopes)}
+}
+
 func principal(ctx context.Context) *Principal {
 	p, _ := ctx.Value(principalKey{}).(*Principal)
 	return p

@@ -43,7 +43,7 @@ func NewTLSServer(a *admin.Service, s Server, c *tls.Config) *http.Server {
 }
 
 // Authenticated demands a bearer token (RFC 6750) for everything but the
-// contract, limits the rate, and lets a call with an Idempotency-Key happen once.
+// contract and where to log in, limits the rate, and lets a call with an Idempotency-Key happen once.
 func Authenticated(next http.Handler, who func(ctx context.Context, token string) (admin.Principal, error)) http.Handler {
 	calls, guesses := newBuckets(callRate, callBurst), newBuckets(guessRate, guessBurst)
 	once := &replays{kept: map[string]*replay{}}
@@ -51,7 +51,7 @@ func Authenticated(next http.Handler, who func(ctx context.Context, token string
 		h := w.Header()
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 		h.Set("X-Content-Type-Options", "nosniff")
-		if r.Method == "GET" && r.URL.Path == "/v1/openapi.yaml" {
+		if r.Method == "GET" && (r.URL.Path == "/v1/openapi.yaml" || r.URL.Path == "/v1/sign-in") {
 			next.ServeHTTP(w, r)
 			return
 		}

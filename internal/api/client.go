@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,8 +31,10 @@ const maxAnswer = 256 << 20
 // Client speaks to a running server. Its methods return the faults that the
 // server's own admin service returned, and ErrNotRunning. Safe for concurrent use.
 type Client struct {
-	path string
-	http *http.Client
+	path  string // of the socket; "" when the server is elsewhere
+	base  string // https://host:port of a server elsewhere
+	token string
+	http  *http.Client
 }
 
 // NewClient returns a client of the server whose socket is at path. It does
@@ -45,7 +49,34 @@ func NewClient(path string) *Client {
 	return &Client{path: path, http: &http.Client{Transport: t}}
 }
 
-// Path returns the socket.
+// NewRemoteClient returns a client of the HTTPS interface at base, such as
+// https://host:8443, with this token; "" where none is needed. c says which
+// certificates are trusted; nil: the system's. It does not connect yet.
+func NewRemoteClient(base, token string, c *tls.Config) (*Client, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		return nil, fault.Text(fault.Invalid, fmt.Sprintf("%q is not the address of a server, such as https://ftp.example.org:8443", base))
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = c
+	return &Client{base: "https://" + u.Host, token: token, http: &http.Client{Transport: t, Timeout: 2 * time.Minute,
+		// A token must not follow to where an answer points.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
+}
+
+// SignIn asks where administrators log in; no token is needed.
+func (c *Client) SignIn(ctx context.Context) (s SignIn, err error) {
+	err = c.call(ctx, "GET", "/v1/sign-in", nil, nil, &s)
+	return s, err
+}
+
+// Me asks who the token stands for.
+func (c *Client) Me(ctx context.Context) (m Me, err error) {
+	err = c.call(ctx, "GET", "/v1/me", nil, nil, &m)
+	return m, err
+}
+
+// Path returns the socket, "" for a server elsewhere.
 func (c *Client) Path() string { return c.path }
 
 // Close drops idle connections.
@@ -82,6 +113,9 @@ func (c *Client) send(ctx context.Context, method, path, version string, query u
 		body = bytes.NewReader(b)
 	}
 	u := "http://portreeve" + path
+	if c.base != "" {
+		u = c.base + path
+	}
 	if len(query) > 0 {
 		u += "?" + query.Encode()
 	}
@@ -91,6 +125,9 @@ func (c *Client) send(ctx context.Context, method, path, version string, query u
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	if version != "" {
 		req.Header.Set("If-Match", strconv.Quote(version))
@@ -104,11 +141,14 @@ func (c *Client) send(ctx context.Context, method, path, version string, query u
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
+		if c.base != "" {
+			return fault.Text(fault.Unavailable, fmt.Sprintf("the server at %s cannot be reached: %v", c.base, err))
+		}
 		return reach(c.path, err)
 	}
 	defer resp.Body.Close()
 	answer := io.LimitReader(resp.Body, maxAnswer)
-	if resp.StatusCode >= 400 {
+	if resp.StatusCode >= 300 {
 		var p problem
 		json.NewDecoder(answer).Decode(&p) // a body that is no problem leaves the status to speak
 		if resp.StatusCode == http.StatusPreconditionFailed {

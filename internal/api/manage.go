@@ -200,3 +200,16 @@ func (h *handler) contract(w http.ResponseWriter, _ *http.Request) error {
 	w.Write([]byte(Contract())) // the client has gone when this fails
 	return nil
 }
+
+func (h *handler) signIn(w http.ResponseWriter, _ *http.Request) error {
+	return write(w, http.StatusOK, SignIn{OIDC: h.admin.SignIn()})
+}
+
+func (h *handler) me(w http.ResponseWriter, r *http.Request) error {
+	p := admin.Self(r.Context())
+	m := Me{Name: p.Name, Scopes: []string{}, Groups: p.Groups, Unverified: p.Unverified}
+	for _, sc := range p.Scopes {
+		m.Scopes = append(m.Scopes, string(sc))
+	}
+	return write(w, http.StatusOK, m)
+}

@@ -61,7 +61,7 @@ func document() string {
 				{"description", "The call failed; detail says why in a sentence."},
 				{"content", node{{"application/problem+json", node{{"schema", problemRef}}}}},
 			}}}},
-			{"securitySchemes", node{{"token", node{{"type", "http"}, {"scheme", "bearer"}, {"description", "A token made with: portreeve token add"}}}}},
+			{"securitySchemes", node{{"token", node{{"type", "http"}, {"scheme", "bearer"}, {"description", "A token made with: portreeve token add; or a token of the identity provider, see getSignIn"}}}}},
 		}},
 	}
 	var b strings.Builder
@@ -169,6 +169,9 @@ func (s *schemas) operation(rt route) node {
 	}
 	if len(params) > 0 {
 		op = append(op, pair{"parameters", params})
+	}
+	if open := rt.id == "getContract" || rt.id == "getSignIn"; open {
+		op = append(op, pair{"security", []any{}})
 	}
 	if rt.in != nil {
 		op = append(op, pair{"requestBody", node{{"required", true}, {"content", node{{"application/json", node{{"schema", s.of(reflect.TypeOf(rt.in))}}}}}}})

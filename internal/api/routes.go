@@ -80,6 +80,8 @@ func (h *handler) routes() []route {
 		{"getStatus", "GET", "/v1/status", "Show the state of the server", admin.ScopeRead, nil, nil, Status{}, ok, false, h.status},
 		{"reload", "POST", "/v1/reload", "Read the configuration file again", admin.ScopeServer, nil, nil, Reloaded{}, ok, false, h.reload},
 		{"stop", "POST", "/v1/stop", "Stop the server when transfers are done", admin.ScopeServer, []param{reason}, nil, nil, http.StatusAccepted, false, h.stop},
+		{"getMe", "GET", "/v1/me", "Tell who calls and what they may do", "", nil, nil, Me{}, ok, false, h.me},
+		{"getSignIn", "GET", "/v1/sign-in", "Tell where administrators log in, without a token", "", nil, nil, SignIn{}, ok, false, h.signIn},
 		{"getContract", "GET", "/v1/openapi.yaml", "This document", "", nil, nil, "", ok, false, h.contract},
 	}...)
 }
@@ -88,5 +90,5 @@ func (h *handler) routes() []route {
 // administrator by themselves. All others are refused to one.
 var delegated = map[string]bool{
 	"listUsers": true, "createUser": true, "getUser": true, "updateUser": true, "deleteUser": true, "setPassword": true, "enableTOTP": true, "disableTOTP": true, "newRecovery": true, "explainAccess": true,
-	"listGroups": true, "getGroup": true, "listSessions": true, "kickSession": true, "kickUser": true, "getStatus": true, "getContract": true,
+	"listGroups": true, "getGroup": true, "listSessions": true, "kickSession": true, "kickUser": true, "getStatus": true, "getContract": true, "getSignIn": true,
 }

@@ -99,3 +99,19 @@ type AdministratorList struct {
 type TokenList struct {
 	Tokens []account.Token `json:"tokens"`
 }
+
+// Provider is an identity provider and what a client needs to log in there.
+type Provider = admin.SignIn
+
+// Me is the answer of GET /v1/me.
+type Me struct {
+	Name       string   `json:"name"` // "" on the control socket
+	Scopes     []string `json:"scopes"`
+	Groups     []string `json:"groups,omitempty"`     // limited to members of these
+	Unverified bool     `json:"unverified,omitempty"` // a code must be given first: POST /v1/verification
+}
+
+// SignIn is the answer of GET /v1/sign-in.
+type SignIn struct {
+	OIDC *Provider `json:"oidc,omitempty"` // the identity provider whose tokens are taken; absent: none
+}

@@ -27,6 +27,7 @@ func (k *checker) audit() {
 	}
 	k.ldap()
 	k.passwordCheck()
+	k.oidc()
 	if a := k.c.Admin.Address; a != "" {
 		if _, err := netip.ParseAddrPort(a); err != nil {
 			k.fail("admin.address", "%q is not an IP address and port, such as 127.0.0.1:8443", clip(a))

@@ -232,6 +232,22 @@ type External struct {
 type Admin struct {
 	Socket  string `toml:"socket" example:"\"/run/portreeve.sock\"" default:"" path:"new" reload:"restart" derived:"data_dir/portreeve.sock" doc:"Unix socket of the control commands."`
 	Address string `toml:"address" default:"" example:"\"0.0.0.0:8443\"" reload:"restart" doc:"IP address and port of the administrative interface over HTTPS, for administrators with a token (portreeve admin, portreeve token). Empty is no such interface."`
+	OIDC    OIDC   `toml:"oidc" doc:"Tokens of an OpenID Connect provider at [admin] address; \"portreeve login --oidc\" gets one."`
+}
+
+// OIDC is [admin.oidc].
+type OIDC struct {
+	Issuer         string   `toml:"issuer" default:"" example:"\"https://login.example.org\"" reload:"restart" doc:"The provider, exactly as it writes itself. Empty is none."`
+	ClientID       string   `toml:"client_id" default:"" example:"\"portreeve\"" reload:"restart" doc:"Portreeve's id at the provider: a public (native) client with PKCE that may come back to http://127.0.0.1/callback."`
+	Audiences      []string `toml:"audiences" example:"[\"https://ftp.example.org/api\"]" reload:"restart" doc:"Audiences of access tokens that are accepted besides client_id."`
+	Claim          string   `toml:"claim" default:"email" reload:"restart" doc:"Claim that names the administrator: email (only a verified one counts), sub, preferred_username. Its values must be given out by the provider, not chosen by its users."`
+	GroupsClaim    string   `toml:"groups_claim" default:"groups" reload:"restart" doc:"Claim with the groups; a dot goes into an object, such as realm_access.roles."`
+	Scopes         []string `toml:"scopes" example:"[\"email\", \"groups\"]" reload:"restart" derived:"email, profile" doc:"What \"portreeve login\" asks the provider for besides openid."`
+	Administrators []string `toml:"administrators" example:"[\"auth0|1234=ops\"]" reload:"restart" doc:"Values of claim that stand for an administrator of another name, as VALUE=ADMINISTRATOR. Other values stand for the administrator of that name."`
+	Roles          []string `toml:"roles" example:"[\"ftp-admins=all\", \"helpdesk=read,users@partners\"]" reload:"restart" doc:"What members of groups at the provider may do who are no administrator by name, as GROUP=SCOPES or GROUP=SCOPES@GROUPS-HERE. The first that fits counts."`
+	CA             string   `toml:"ca" default:"" example:"\"/etc/portreeve/login-ca.pem\"" path:"file" reload:"restart" doc:"Certificate authorities of the provider, PEM. Empty is those of the system."`
+	Timeout        Duration `toml:"timeout" default:"5s" min:"1s" reload:"restart" doc:"How long the provider may take to answer. When it does not, its tokens are refused; others work on."`
+	ClockSkew      Duration `toml:"clock_skew" default:"1m" max:"10m" reload:"restart" doc:"How far its clock may differ from this one."`
 }
 
 // Default returns the configuration of an empty file, with no listener.
