@@ -244,7 +244,7 @@ func TestOIDCDiscovery(t *testing.T) {
 			t.Errorf("%s with keys at %s is accepted", issuer, keys)
 		}
 	}
-	for _, bad := range []OIDC{{ClientID: "x"}, {Issuer: "login.example.org", ClientID: "x"}, {Issuer: "https://login.example.org"}, {Issuer: "file:///etc", ClientID: "x"}} {
+	for _, bad := range []*OIDC{{ClientID: "x"}, {Issuer: "login.example.org", ClientID: "x"}, {Issuer: "https://login.example.org"}, {Issuer: "file:///etc", ClientID: "x"}} {
 		if err := bad.Ready(); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%q %q: %v", bad.Issuer, bad.ClientID, err)
 		}
