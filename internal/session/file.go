@@ -58,6 +58,7 @@ type File struct {
 	end       int64      // of a handle: highest octet written or present
 	committed bool
 	closed    bool
+	gone      bool  // withdrawn by Remove
 	failed    error // first failure of pace, quota or storage
 
 	rate       rate  // under s.mu
@@ -334,6 +335,9 @@ func (f *File) Commit(ctx context.Context) error {
 	case f.committed:
 		f.mu.Unlock()
 		return nil
+	case f.gone:
+		f.mu.Unlock()
+		return f.fail(errWithdrawn)
 	case f.excess:
 		f.mu.Unlock()
 		return f.fail(f.denied)
@@ -382,6 +386,46 @@ func (f *File) settle(ctx context.Context) {
 	default:
 		f.s.booked(&f.place, f.charge.Settle(ctx, 0, 0))
 	}
+}
+
+var errWithdrawn = fault.Text(fault.NotExist, "the file was removed while it was uploaded")
+
+// withdraw takes back the hidden uploads of a user to the file with that key,
+// in whatever session, and reports whether there were any. A client that lost
+// its connection, or has several, removes what it failed to upload that way.
+func (m *Manager) withdraw(user, key string) (any bool) {
+	for _, g := range m.all() {
+		s := g.session()
+		if s == nil || s.user != user {
+			continue
+		}
+		s.mu.Lock()
+		var files []*File
+		for f := s.files; f != nil; f = f.next {
+			if f.w != nil && f.kind == events.Upload && f.place.key() == key {
+				files = append(files, f)
+			}
+		}
+		s.mu.Unlock()
+		for _, f := range files {
+			any = f.withdraw() || any
+		}
+	}
+	return any
+}
+
+func (f *File) withdraw() bool {
+	w, can := f.w.(vfs.Withdrawer)
+	if !can {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || f.committed || !w.Withdraw() {
+		return false
+	}
+	f.gone = true
+	return true
 }
 
 var errNotCommitted = errors.New("the upload was not completed")

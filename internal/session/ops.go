@@ -155,7 +155,9 @@ func (s *Session) Mkdir(ctx context.Context, name string, perm fs.FileMode) erro
 	})
 }
 
-// Remove removes a file or link; fault.WrongType for a directory.
+// Remove removes a file or link; fault.WrongType for a directory. A name that
+// is not visible yet because the same user is uploading it is removed, too: the
+// upload then fails, as if the file had been there and was removed.
 func (s *Session) Remove(ctx context.Context, name string) error {
 	return s.change(ctx, opDelete, events.Delete, name, func(p place) error {
 		if err := p.v.mounts.Protect("delete", p.name); err != nil {
@@ -163,6 +165,8 @@ func (s *Session) Remove(ctx context.Context, name string) error {
 		}
 		i, err := p.lstat(ctx)
 		switch {
+		case fault.KindOf(err) == fault.NotExist && p.file(opDelete) == nil && s.m.withdraw(s.user, p.key()):
+			return nil
 		case err != nil:
 			return err
 		case i.IsDir():

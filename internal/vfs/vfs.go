@@ -170,6 +170,15 @@ type Partials interface {
 	Partial(ctx context.Context, name, owner string) (int64, error)
 }
 
+// Withdrawer is the ability of a Writer to take back a hidden upload while it
+// runs, for a user who removes the name before it appears.
+type Withdrawer interface {
+	// Withdraw removes the hidden file at once and reports whether there was
+	// one; Commit then fails with fault.NotExist. Another goroutine may write at
+	// the same time, but Commit and Abort must not have begun.
+	Withdraw() bool
+}
+
 // Sweeper is the ability to remove what broken uploads left behind.
 type Sweeper interface {
 	// Sweep removes hidden files that nobody writes and that have been still

@@ -77,6 +77,7 @@ type writer struct {
 	beyond bool        // blocks may be reserved past the end
 	end    atomic.Int64
 	done   atomic.Bool
+	gone   atomic.Bool // withdrawn
 }
 
 // target looks at what is there. The answer only chooses the way; whatever is
@@ -316,8 +317,19 @@ func (w *writer) Commit(ctx context.Context) error {
 	return w.fs.fail("commit", w.name, err)
 }
 
+// Withdraw implements vfs.Withdrawer.
+func (w *writer) Withdraw() bool {
+	if w.temp == "" || w.done.Load() || !w.gone.CompareAndSwap(false, true) {
+		return false
+	}
+	return w.dir.Remove(w.temp) == nil
+}
+
 // settle gives the file its final size and puts it on the disk.
 func (w *writer) settle() error {
+	if w.gone.Load() {
+		return fault.New(fault.NotExist, "commit", w.name, errGone)
+	}
 	if w.temp == "" {
 		fi, err := w.file.Stat()
 		if err != nil {

@@ -56,6 +56,7 @@ type writer struct {
 	inPlace bool
 	made    bool // in place: the entry is ours
 	begin   int64
+	gone    bool // withdrawn; under fs.mu
 
 	mu   sync.Mutex
 	off  int64
@@ -220,7 +221,7 @@ func (w *writer) publishable(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return fault.Wrap("commit", w.name, context.Cause(ctx))
-	case w.inPlace && w.node.links == 0, w.dir.gone:
+	case w.inPlace && w.node.links == 0, w.dir.gone, w.gone:
 		return fault.New(fault.NotExist, "commit", w.name, errGone)
 	case w.inPlace || there == nil:
 		return nil
@@ -245,10 +246,31 @@ func (w *writer) Abort(error) error {
 	return nil
 }
 
+// Withdraw implements vfs.Withdrawer.
+func (w *writer) Withdraw() bool {
+	f := w.fs
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if w.inPlace || w.gone || w.done.Load() {
+		return false
+	}
+	w.gone = true
+	if w.partial == nil {
+		w.dir.pending--
+		return true
+	}
+	if f.partials[w.key()] == w.partial {
+		delete(f.partials, w.key())
+		w.node.release()
+	}
+	return true
+}
+
 // discard ends an upload without success; force overrides Keep.
 func (w *writer) discard(force bool) {
 	f := w.fs
 	switch {
+	case w.gone:
 	case w.partial != nil:
 		w.partial.busy = false
 		if w.node.size() == 0 && f.partials[w.key()] == w.partial {

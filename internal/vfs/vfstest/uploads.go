@@ -394,6 +394,30 @@ func testRemovedMeanwhile(s *tree) {
 	s.holds("/v", "theirs") // not ours to remove
 }
 
+func testWithdrawn(s *tree) {
+	for _, mode := range []vfs.Upload{vfs.Atomic, vfs.AtomicResume} {
+		s.mkdir("/d")
+		w := s.create("/d/f", vfs.CreateOptions{Upload: mode, Owner: "ann"})
+		s.write(w, "x")
+		s.true(w.(vfs.Withdrawer).Withdraw())
+		s.true(!w.(vfs.Withdrawer).Withdraw()) // there is nothing any more
+		s.ok(s.Remove(s.ctx, "/d"))            // nothing holds the directory
+		s.write(w, "y")
+		s.want(fault.NotExist, w.Commit(s.ctx))
+		s.mkdir("/d")
+		w = s.create("/d/f", vfs.CreateOptions{Upload: mode, Owner: "ann"})
+		s.true(w.(vfs.Withdrawer).Withdraw())
+		s.ok(w.Abort(errCut))
+		s.names("/d")
+		s.ok(s.Remove(s.ctx, "/d"))
+	}
+	w := s.create("/v", vfs.CreateOptions{Upload: vfs.Visible})
+	s.write(w, "x")
+	s.true(!w.(vfs.Withdrawer).Withdraw()) // not hidden: Remove is for it
+	s.ok(w.Commit(s.ctx))
+	s.holds("/v", "x")
+}
+
 func testMovedMeanwhile(s *tree) {
 	s.mkdir("/d")
 	w := s.create("/d/f", vfs.CreateOptions{})

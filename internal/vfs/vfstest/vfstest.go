@@ -56,6 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) vfs.FS) {
 		{"ResumeEdges", testResumeEdges},
 		{"EndsOnce", testEndsOnce},
 		{"RemovedMeanwhile", testRemovedMeanwhile},
+		{"Withdrawn", testWithdrawn},
 		{"MovedMeanwhile", testMovedMeanwhile},
 		{"SizeHint", testSizeHint},
 		{"Sync", testSync},
@@ -105,6 +106,13 @@ func (s *tree) ok(err error) {
 	s.Helper()
 	if err != nil {
 		s.Fatal(err)
+	}
+}
+
+func (s *tree) true(b bool) {
+	s.T.Helper()
+	if !b {
+		s.T.Fatal("it is not so")
 	}
 }
 
