@@ -49,6 +49,7 @@ lab: ## the doctor in networks with NAT, firewalls and helpers; needs root or us
 	@PORTREEVE_PEERS=$(abspath $(PEERS)) $(GO) test -count=1 -tags lab -timeout 15m -v $(LABROOT) ./test/netlab >$(LABLOG) 2>&1 && passed=1 || passed=0; \
 	test $$passed = 1 || grep -v -e '^=== RUN' -e '^=== PAUSE' -e '^=== CONT' $(LABLOG); \
 	awk '/^TOPOLOGY/ { on = 1 } /^(---|===|ok|FAIL|PASS)/ { on = 0 } on || / 64 clients: | gets nothing / { sub(/^ *[a-z_]+test.go:[0-9]+: /, ""); print }' $(LABLOG); test $$passed = 1
+	$(GO) test -count=1 -tags lab -run Lab -timeout 5m -v $(LABROOT) ./internal/nat
 
 contract: ## drive the API with a client that a public generator makes from its contract
 	cd test/openapi && $(GO) generate ./... && $(GO) test -count=1 ./...

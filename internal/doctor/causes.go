@@ -66,7 +66,7 @@ var causes = map[string]Cause{
 	"CONTROL_BLOCKED":       {"the control port cannot be reached", "unknown", "run portreeve doctor on the server; try from another network to see whether only this place is concerned"},
 	"RANGE_NOT_FORWARDED":   {"the router does not forward the passive range", "server-router", "forward TCP {range} to the server, the same numbers inside and outside"},
 	"RANGE_PARTIAL":         {"only part of the passive range gets through", "server-router", "the forwarded range must be the server's: TCP {range}"},
-	"RANGE_SHIFTED":         {"the router forwards the passive range under other numbers", "server-router", "forward TCP {range} to the same port numbers"},
+	"RANGE_SHIFTED":         {"the router forwards the passive range under other numbers", "server-router", "forward TCP {range} to the same port numbers; or, with a Portreeve server, say which they are outside: ftp.passive.external_ports"},
 	"FORWARD_WRONG_HOST":    {"the router forwards the passive range to another machine", "server-router", "correct the inside address of the forward for TCP {range}; give the server a fixed address"},
 	"DOUBLE_NAT":            {"two routers in a row, and the outer one forwards nothing", "outer-router", "forward the same ports on the outer router to the inner one's outer address, or set the outer one to bridge mode"},
 	"CGNAT":                 {"the provider's NAT lets no connection in", "isp", "ask the provider for a public IPv4 address, use IPv6, or a tunnel"},

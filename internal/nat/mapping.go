@@ -84,7 +84,7 @@ const (
 	Mapped  EventKind = "mapped"
 	Moved   EventKind = "moved" // renewed, with another external port or address
 	Removed EventKind = "removed"
-	Failed  EventKind = "failed"
+	Failed  EventKind = "failed" // reported when it begins and when the reason changes, tried again all the time
 )
 
 // Keeper holds mappings for as long as Run runs: it renews them at half their
@@ -100,8 +100,9 @@ type Keeper struct {
 
 type held struct {
 	Mapping
-	due time.Time // of the next attempt
-	ok  bool
+	due  time.Time // of the next attempt
+	ok   bool
+	said string // the failure that was reported last; it is not repeated
 }
 
 const retryMapping = 30 * time.Second
@@ -151,7 +152,10 @@ func (k *Keeper) renew(ctx context.Context, h *held) {
 	}
 	if err != nil {
 		h.due = time.Now().Add(retryMapping)
-		k.notify(Event{h.Mapping, Failed, err})
+		if h.said != err.Error() {
+			h.said = err.Error()
+			k.notify(Event{h.Mapping, Failed, err})
+		}
 		return
 	}
 	life := m.Lifetime
@@ -163,8 +167,8 @@ func (k *Keeper) renew(ctx context.Context, h *held) {
 	if h.ok && (m.External != h.External || m.Addr != h.Addr) {
 		kind = Moved
 	}
-	first := !h.ok
-	h.Mapping, h.ok = m, true
+	first := !h.ok || h.said != ""
+	h.Mapping, h.ok, h.said = m, true, ""
 	if first || kind == Moved {
 		k.notify(Event{m, kind, nil})
 	}

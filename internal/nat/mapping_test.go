@@ -355,8 +355,17 @@ func TestKeeper(t *testing.T) {
 				failures++
 			}
 		}
-		if failures < 4 || failures > 10 {
-			t.Errorf("%d failures in a row of some retries", failures)
+		if failures != 2 {
+			t.Errorf("%d failures are reported of two ports that go on failing", failures)
+		}
+		before, _ := f.count()
+		f.mu.Lock()
+		f.fail = nil
+		f.mu.Unlock()
+		time.Sleep(retryMapping + time.Second)
+		synctest.Wait()
+		if n, _ := f.count(); n != before+2 || events[len(events)-1].Kind != Mapped {
+			t.Errorf("the router is back: %d requests more, last event %+v", n-before, events[len(events)-1])
 		}
 		cancel()
 		if err := <-done; err != nil {
