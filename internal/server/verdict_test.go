@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -270,13 +271,72 @@ func TestSameVerdict(t *testing.T) {
 		test{"rights below a path", account.User{Rules: []account.Rule{{Path: "/", Rights: all}, {Path: "/e", Rights: account.ReadOnly}}}, up("/e/new"), false, ""},
 	)
 
-	r := prepare(t, listenTOML("ftp", "127.0.0.1:0", `tls = "off"`)+listenTOML("ftps", "127.0.0.1:0", "")+listenTOML("sftp", "127.0.0.1:0", ""))
+	// What groups and mounts say holds in the same way. %u stands for the user.
+	in := func(g ...string) account.User { return account.User{Groups: g} }
+	mount := func(m account.Mount) account.User {
+		m.Path, m.Source = "/m", "mounts/%u"
+		return account.User{Mounts: []account.Mount{m}, Rules: []account.Rule{{Path: "/", Rights: all}}}
+	}
+	own := in("reader", "filter")
+	own.Rules = []account.Rule{{Path: "/e", Rights: all}}
+	inside := mount(account.Mount{})
+	inside.Rules = append(inside.Rules, account.Rule{Path: "/m", Rights: account.ReadOnly})
+	tests = append(tests,
+		test{"group gives rights: download", in("reader"), by(down, "/f"), true, ""},
+		test{"group gives rights: upload", in("reader"), up("/new"), false, ""},
+		test{"the user's rule wins below its path", own, up("/e/new"), true, ""},
+		test{"the group's rule holds elsewhere", own, up("/new"), false, ""},
+		test{"the first group wins", in("reader", "writer"), up("/new"), false, ""},
+		test{"the other order", in("writer", "reader"), up("/new"), true, ""},
+		test{"group denies a name", in("filter"), up("/x.exe"), false, ""},
+		test{"group allows other names", in("filter"), up("/x.txt"), true, ""},
+		test{"group hides a name", in("filter"), by(down, "/secret0"), false, ""},
+		test{"group allows some names only", in("csv"), up("/x.txt"), false, ""},
+		test{"one of the allowed names", in("csv"), up("/x.csv"), true, ""},
+		test{"quota of the group exceeded", in("small"), up("/new"), false, ""},
+		test{"mount: upload", mount(account.Mount{}), up("/m/new"), true, ""},
+		test{"mount: download", mount(account.Mount{}), by(down, "/m/f"), true, ""},
+		test{"read-only mount: upload", mount(account.Mount{ReadOnly: true}), up("/m/new"), false, ""},
+		test{"read-only mount: overwrite", mount(account.Mount{ReadOnly: true}), up("/m/f"), false, ""},
+		test{"read-only mount: download", mount(account.Mount{ReadOnly: true}), by(down, "/m/f"), true, ""},
+		test{"read-only mount: delete", mount(account.Mount{ReadOnly: true}), by(remove, "/m/f"), false, ""},
+		test{"read-only mount: rename", mount(account.Mount{ReadOnly: true}), func(v *verbs) (error, bool) {
+			if v.rename == nil {
+				return nil, false
+			}
+			return v.rename("/m/f", "/m/g"), true
+		}, false, ""},
+		test{"quota of a mount exceeded", mount(account.Mount{Quota: account.Quota{Bytes: 2}}), up("/m/new"), false, ""},
+		test{"quota of a mount is not that of the home", mount(account.Mount{Quota: account.Quota{Bytes: 2}}), up("/new"), true, ""},
+		test{"rule for a mount", inside, up("/m/new"), false, ""},
+		test{"the mount itself is not removed", mount(account.Mount{}), by(rmdir, "/m"), false, ""},
+		test{"mount of the group", in("mounted"), up("/m/new"), true, ""},
+		test{"link out of a mount", mount(account.Mount{}), by(down, "/m/evil"), false, ""},
+	)
+
+	r := prepare(t, listenTOML("ftp", "127.0.0.1:0", `tls = "off"`)+listenTOML("ftps", "127.0.0.1:0", "")+listenTOML("sftp", "127.0.0.1:0", "")+
+		"[passwords]\nrehash = false\n") // new hashes cost much more than what is tested
+	r.addGroups(
+		account.Group{Name: "reader", Rules: []account.Rule{{Path: "/", Rights: account.ReadOnly}}},
+		account.Group{Name: "writer", Rules: []account.Rule{{Path: "/", Rights: all}}},
+		account.Group{Name: "filter", Rules: filter.Rules},
+		account.Group{Name: "csv", Rules: []account.Rule{{Path: "/", Rights: all, Allow: []string{"*.csv"}}}},
+		account.Group{Name: "small", Quota: account.Quota{Bytes: 2}},
+		account.Group{Name: "mounted", Mounts: []account.Mount{{Path: "/m", Source: filepath.Join(r.dir, "mounts", "%u")}}},
+	)
 	for i, tt := range tests {
 		for _, p := range protocols {
 			u := tt.user
 			u.Name = fmt.Sprintf("u%d-%s", i, p.name)
 			u.Home = filepath.Join(r.dir, u.Name)
 			fill(t, u.Home)
+			u.Mounts = slices.Clone(u.Mounts)
+			for i := range u.Mounts {
+				u.Mounts[i].Source = filepath.Join(r.dir, "mounts", u.Name)
+			}
+			if len(u.Mounts) > 0 || slices.Contains(u.Groups, "mounted") {
+				fill(t, filepath.Join(r.dir, "mounts", u.Name))
+			}
 			r.addUser(u)
 		}
 	}
@@ -294,6 +354,9 @@ func TestSameVerdict(t *testing.T) {
 					t.Errorf("%s: %v, want allowed %v", p.name, err, tt.ok)
 				}
 				left[p.name] = tree(t, filepath.Join(r.dir, user))
+				if m := filepath.Join(r.dir, "mounts", user); exists(m) {
+					left[p.name] += tree(t, m)
+				}
 			}
 			if len(left) < 2 {
 				t.Fatalf("only %d protocols can do this", len(left))
@@ -304,6 +367,23 @@ func TestSameVerdict(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func exists(name string) bool { _, err := os.Stat(name); return err == nil }
+
+// addGroups makes groups; no server may run.
+func (r *rig) addGroups(groups ...account.Group) {
+	r.t.Helper()
+	db, err := openStore(r.t.Context(), filepath.Join(r.dir, "data"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer db.Close()
+	for _, g := range groups {
+		if _, err := db.CreateGroup(r.t.Context(), g); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 }
 
