@@ -39,7 +39,9 @@ type Options struct {
 	Bus    *events.Bus
 	Groups func(ctx context.Context, user string) []string // of an account, for conditions
 	Log    *slog.Logger
-	New    int64 // hooks begin after this event when there were none before
+	// Head is the last event of the trail: hooks begin after the one that was
+	// last when they were put in force, if there were none before.
+	Head func(ctx context.Context) (int64, error)
 }
 
 // reader is the name of the hooks in the trail's cursors.
@@ -54,6 +56,7 @@ type Runner struct {
 	mu      sync.Mutex // what follows, and changes of set
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
+	begin   int64        // of hooks that are new
 	forget  []func()     // take the questions back
 	seen    sync.RWMutex // of state
 	state   map[string]*tally
@@ -82,6 +85,9 @@ func (r *Runner) Use(s *Set) {
 		f()
 	}
 	r.forget = nil
+	if len(r.set.Load().names()) == 0 {
+		r.findHead()
+	}
 	old := r.set.Swap(s)
 	old.close()
 	r.seen.Lock()
@@ -100,6 +106,21 @@ func (r *Runner) Use(s *Set) {
 		r.resume()
 	}
 	r.mu.Unlock()
+}
+
+// findHead notes where hooks begin that are new.
+func (r *Runner) findHead() {
+	if r.o.Head == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), dbTime)
+	defer cancel()
+	head, err := r.o.Head(ctx)
+	if err != nil {
+		r.o.Log.Warn("the head of the trail cannot be read; new hooks may be told of older events", "err", err)
+		return
+	}
+	r.begin = head
 }
 
 // Block keeps a program from being run, with the reason; "" lets it run again.
@@ -147,7 +168,8 @@ func (r *Runner) Resume() {
 func (r *Runner) resume() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
-	r.wg.Go(func() { r.run(ctx) })
+	begin := r.begin
+	r.wg.Go(func() { r.run(ctx, begin) })
 }
 
 // Pause ends it. Deliveries under way get a moment to end; what is left waits
@@ -186,7 +208,7 @@ const dbTime = 5 * time.Second
 const restTime = 2 * time.Second
 
 // run delivers for the present set until ctx ends.
-func (r *Runner) run(ctx context.Context) {
+func (r *Runner) run(ctx context.Context, begin int64) {
 	s := r.set.Load()
 	names := s.names()
 	for {
@@ -217,7 +239,7 @@ func (r *Runner) run(ctx context.Context) {
 			wg.Go(func() { r.loop(ctx, h) })
 		}
 	}
-	f := events.Follower{Name: reader, Trail: r.o.Trail, Stored: r.o.Bus.Stored, New: r.o.New, Log: r.o.Log,
+	f := events.Follower{Name: reader, Trail: r.o.Trail, Stored: r.o.Bus.Stored, New: begin, Log: r.o.Log,
 		Deliver: func(ctx context.Context, es []events.Event) error { return r.enqueue(ctx, s, es) }}
 	f.Run(ctx)
 }

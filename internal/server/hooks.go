@@ -30,11 +30,11 @@ func (s *Server) openHooks(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	head, err := s.db.EventHead(ctx)
-	if err != nil {
-		return err
+	head := func(ctx context.Context) (int64, error) {
+		m, err := s.db.EventHead(ctx)
+		return m.ID, err
 	}
-	s.hooks = hook.NewRunner(hook.Options{Outbox: s.db, Trail: s.db, Bus: s.bus, Groups: s.groupsOf, Log: s.log, New: head.ID})
+	s.hooks = hook.NewRunner(hook.Options{Outbox: s.db, Trail: s.db, Bus: s.bus, Groups: s.groupsOf, Log: s.log, Head: head})
 	s.hooks.Use(set)
 	s.openTasks(cfg)
 	return nil
