@@ -5,7 +5,7 @@ export CGO_ENABLED ?= 0
 .PHONY: tree oidc torture man build test tools fast race clients lab check fuzz docs bench clean contract directory database
 
 build: ## one static binary
-	$(GO) build -trimpath -o bin/portreeve ./cmd/portreeve
+	$(GO) build -trimpath $(if $(RELEASE),-ldflags "-X main.release=$(RELEASE)") -o bin/portreeve ./cmd/portreeve
 
 # Everything CI runs. The fast suite comes first, so that most mistakes show within two minutes.
 test: tools check fast race clients contract directory oidc database
@@ -86,6 +86,21 @@ man: build ## manual pages and completions, for the packages
 	bin/portreeve completion bash > bin/completion/portreeve.bash
 	bin/portreeve completion zsh > bin/completion/_portreeve
 	bin/portreeve completion fish > bin/completion/portreeve.fish
+
+.PHONY: packages package-test
+VERSION ?= $(shell git log -1 --format=0.0.0~%cd.%h --date=format:%Y%m%d%H%M)
+ARCH ?= $(shell $(GO) env GOARCH)
+packages: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+packages: export VERSION := $(VERSION)
+packages: export ARCH := $(ARCH)
+packages: ## deb and rpm in bin/; the same commit makes the same bytes
+	$(MAKE) man RELEASE=$(VERSION)
+	cd packaging/build && $(GO) build -o ../../bin/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
+	set -e; for p in deb rpm; do bin/nfpm package -f packaging/nfpm.yaml -p $$p -t bin/; done
+
+package-test: ## install the packages in a clean Debian that systemd boots; as root, 4 minutes the first time
+	@test/tools/debian bin/debian
+	$(GO) test -count=1 -tags package -timeout 20m -v ./test/packages
 
 clean:
 	rm -rf bin portreeve-data

@@ -67,7 +67,7 @@ func TestPackageContents(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := 0
-	for _, m := range regexp.MustCompile(`(?m)(?:src|postinstall|preremove|postremove): (\S+)$`).FindAllSubmatch(b, -1) {
+	for _, m := range regexp.MustCompile(`(?m)(?:src|preinstall|postinstall|preremove|postremove): (\S+)$`).FindAllSubmatch(b, -1) {
 		name := string(m[1])
 		if strings.HasPrefix(name, "bin/") {
 			continue // built
@@ -80,7 +80,11 @@ func TestPackageContents(t *testing.T) {
 	if found < 8 {
 		t.Errorf("only %d files are taken from the tree", found)
 	}
-	for _, s := range []string{"postinstall", "preremove", "postremove"} {
+	user, _ := os.ReadFile("sysusers.conf")
+	if pre, err := os.ReadFile("scripts/preinstall"); err != nil || len(user) == 0 || !strings.Contains(string(pre), string(user)) {
+		t.Errorf("the user in sysusers.conf and the one in scripts/preinstall differ (%v)", err)
+	}
+	for _, s := range []string{"preinstall", "postinstall", "preremove", "postremove"} {
 		if out, err := exec.Command("sh", "-n", "scripts/"+s).CombinedOutput(); err != nil {
 			t.Errorf("scripts/%s: %v\n%s", s, err, out)
 		}
