@@ -93,6 +93,7 @@ ARCH ?= $(shell $(GO) env GOARCH)
 packages: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 packages: export VERSION := $(VERSION)
 packages: export ARCH := $(ARCH)
+# Newer nfpm than the pinned one needs modules that not every mirror has.
 packages: ## deb and rpm in bin/; the same commit makes the same bytes
 	$(MAKE) man RELEASE=$(VERSION)
 	cd packaging/build && $(GO) build -o ../../bin/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm

@@ -45,11 +45,12 @@ type checked struct {
 	Good     bool        `json:"good"` // no mistake and no finding of severity error
 	Errors   []finding   `json:"errors"`
 	Warnings []finding   `json:"warnings"`
-	Plan     *ports.Plan `json:"plan,omitempty"` // absent with errors
+	Crypto   string      `json:"crypto_policy,omitempty"` // in force; absent with errors
+	Plan     *ports.Plan `json:"plan,omitempty"`          // absent with errors
 }
 
 func (a *app) checkCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, crypto bool
 	c := &cobra.Command{Use: "check [FILE]", Short: "Check a configuration file and show the ports it opens", Args: args("[FILE]"),
 		Long: `Check a configuration file without starting anything. All mistakes are listed,
 each with file and line; then the exit code is 1. It is 3 when the file is
@@ -75,8 +76,12 @@ well-formed but cannot work on this machine.`,
 				fmt.Fprintf(a.err, "portreeve: %s has %s\n", plain(file), count(len(mistakes), "mistake"))
 				return errQuiet
 			}
+			if crypto {
+				return showCrypto(a.out, cfg)
+			}
 			return showPlan(a.out, file, cfg)
 		}}
+	c.Flags().BoolVar(&crypto, "crypto", false, "list the algorithms of the crypto policies instead")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -87,6 +92,7 @@ func (a *app) checkJSON(file string, cfg *config.Config, mistakes config.Errors)
 	if cfg != nil {
 		p := plan(cfg)
 		v.Warnings, v.Plan = findings(cfg.Warnings()), &p
+		v.Crypto = string(cfg.Crypto().Name)
 		result = verdict(&p)
 		v.Good = result == nil
 	}
@@ -112,6 +118,21 @@ func showPlan(w io.Writer, file string, cfg *config.Config) error {
 		fmt.Fprintln(w, "warning:", m)
 	}
 	p := plan(cfg)
-	fmt.Fprintf(w, "%s is well-formed. What it needs:\n\n%s", plain(file), p.Text())
+	fmt.Fprintf(w, "%s is well-formed. Crypto policy: %s. What it needs:\n\n%s", plain(file), cfg.Crypto().Name, p.Text())
 	return verdict(&p)
+}
+
+// showCrypto lists every policy; the one in force comes first, with what other
+// keys have changed in it.
+func showCrypto(w io.Writer, cfg *config.Config) error {
+	own := cfg.Crypto()
+	fmt.Fprintf(w, "%s (in force)\n%s", own.Name, own.Text())
+	for _, n := range config.CryptoNames() {
+		if n != own.Name {
+			other := config.Default()
+			other.CryptoPolicy = n
+			fmt.Fprintf(w, "\n%s\n%s", n, other.Crypto().Text())
+		}
+	}
+	return nil
 }

@@ -85,6 +85,7 @@ func (a *app) progress() (say func(string), done func()) {
 // doctorAnswer is the answer of doctor --json on the server's machine.
 type doctorAnswer struct {
 	Running  int              `json:"running"` // process, 0 when none runs
+	Crypto   string           `json:"crypto_policy,omitempty"`
 	Findings []doctor.Finding `json:"findings"`
 }
 
@@ -118,7 +119,10 @@ func (a *app) doctorHere(ctx context.Context, f *doctorFlags) error {
 	}
 	fs := doctor.RunChecks(ctx, doctor.ServerChecks(), env, say)
 	done()
-	return a.told(f, doctorAnswer{Running: env.Running, Findings: fs}, fs)
+	if !f.asJSON {
+		fmt.Fprintf(a.out, "crypto policy: %s\n\n", cfg.Crypto().Name)
+	}
+	return a.told(f, doctorAnswer{Running: env.Running, Crypto: string(cfg.Crypto().Name), Findings: fs}, fs)
 }
 
 // told prints an answer and chooses the exit code.

@@ -14,7 +14,7 @@ import (
 type hostKey struct {
 	Type        string   `json:"type"`
 	Fingerprint string   `json:"fingerprint"`
-	Offered     bool     `json:"offered"` // to clients, under sftp.compatible as it is set
+	Offered     bool     `json:"offered"` // to clients, under the crypto policy
 	Line        string   `json:"line"`    // for known_hosts, behind the host's name
 	SSHFP       []string `json:"sshfp"`   // resource records, behind the host's name
 }
@@ -50,13 +50,13 @@ func hostKeysOf(cfg *config.Config) ([]hostKey, error) {
 			break
 		}
 	}
-	keys, err := server.HostKeys(cfg.DataDir, files)
+	keys, err := server.HostKeys(cfg.DataDir, files, cfg.Crypto().HostKeys)
 	if err != nil {
 		return nil, err
 	}
 	out := []hostKey{}
 	for _, k := range keys {
-		out = append(out, hostKey{Type: k.Type(), Fingerprint: k.Fingerprint(), Offered: k.Offered(cfg.SFTP.Compatible), Line: k.Line(), SSHFP: k.SSHFP()})
+		out = append(out, hostKey{Type: k.Type(), Fingerprint: k.Fingerprint(), Offered: k.Offered(cfg.Crypto().HostKeys), Line: k.Line(), SSHFP: k.SSHFP()})
 	}
 	return out, nil
 }

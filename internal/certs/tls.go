@@ -11,15 +11,34 @@ import (
 	"github.com/portreeve/portreeve/internal/config"
 )
 
-// suites of TLS 1.2: forward secrecy and authenticated encryption only. Go
-// chooses the order, by what the processor can do. TLS 1.3 has nothing weaker.
-var suites = []uint16{
-	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+// suiteIDs and curveIDs translate the names of a config.Crypto.
+var (
+	suiteIDs = func() map[string]uint16 {
+		m := map[string]uint16{}
+		for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+			m[s.Name] = s.ID
+		}
+		return m
+	}()
+	curveIDs = map[string]tls.CurveID{
+		"X25519MLKEM768": tls.X25519MLKEM768, "SecP256r1MLKEM768": tls.SecP256r1MLKEM768, "SecP384r1MLKEM1024": tls.SecP384r1MLKEM1024,
+		"x25519": tls.X25519, "secp256r1": tls.CurveP256, "secp384r1": tls.CurveP384, "secp521r1": tls.CurveP521,
+	}
+)
+
+// algorithms puts a policy in force. Go chooses the order of suites and key
+// exchanges, by what the processor can do and with post-quantum ones first.
+func algorithms(c *tls.Config, p config.Crypto) {
+	c.MinVersion = tls.VersionTLS12
+	if p.MinVersion == config.TLS13 {
+		c.MinVersion = tls.VersionTLS13
+	}
+	for _, n := range p.Suites {
+		c.CipherSuites = append(c.CipherSuites, suiteIDs[n])
+	}
+	for _, n := range p.Curves {
+		c.CurvePreferences = append(c.CurvePreferences, curveIDs[n])
+	}
 }
 
 // legacySuites are what TLS 1.0 and 1.1 have, for listeners with legacy_tls.
@@ -48,20 +67,16 @@ func (s *Store) TLS(l config.Listen) *tls.Config {
 	c := &tls.Config{
 		GetCertificate: s.choose,
 		NextProtos:     []string{"ftp"},
-		MinVersion:     tls.VersionTLS12,
-		CipherSuites:   suites,
 		// Small records at the start of every transfer cost more than they gain.
 		DynamicRecordSizingDisabled: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			return s.verify(&l, cs)
 		},
 	}
-	if st.cfg.TLS.MinVersion == config.TLS13 {
-		c.MinVersion = tls.VersionTLS13
-	}
+	algorithms(c, st.cfg.Crypto())
 	if l.LegacyTLS {
 		c.MinVersion = tls.VersionTLS10
-		c.CipherSuites = append(append([]uint16{}, suites...), legacySuites...)
+		c.CipherSuites = append(c.CipherSuites, legacySuites...)
 	}
 	switch {
 	case l.ClientCert == config.CertOptional && st.ca != nil:

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -48,9 +49,27 @@ func TestVersionsAndSuites(t *testing.T) {
 			t.Errorf("%s: version %x, %v", tt.name, got, err)
 		}
 	}
-	for _, id := range suites {
+	for _, id := range s.TLS(l).CipherSuites {
 		if n := tls.CipherSuiteName(id); !strings.Contains(n, "ECDHE") || !strings.Contains(n, "GCM") && !strings.Contains(n, "CHACHA20") {
 			t.Errorf("%s is not ECDHE with authenticated encryption", n)
+		}
+	}
+	for _, name := range config.CryptoNames() {
+		cfg := configFor(t, pair)
+		cfg.CryptoPolicy = name
+		c := open(t, cfg).TLS(l)
+		if p := cfg.Crypto(); len(c.CipherSuites) != len(p.Suites) || len(c.CurvePreferences) != len(p.Curves) || slices.Contains(c.CipherSuites, 0) || slices.Contains(c.CurvePreferences, 0) {
+			t.Errorf("%s has a name that crypto/tls does not know: %x, %v", name, c.CipherSuites, c.CurvePreferences)
+		}
+		for _, curve := range c.CurvePreferences { // each works by itself
+			cs, _, err := shake(c, &tls.Config{ServerName: "a.test", RootCAs: ca.pool(), CurvePreferences: []tls.CurveID{curve}})
+			if err != nil || cs.CurveID != curve {
+				t.Errorf("%s, %v: %v", name, curve, err)
+			}
+		}
+		_, _, err := shake(c, &tls.Config{ServerName: "a.test", RootCAs: ca.pool(), MaxVersion: tls.VersionTLS12, CipherSuites: cbc})
+		if legacy := strings.HasPrefix(string(name), "legacy-"); (err == nil) != legacy {
+			t.Errorf("%s with CBC only: %v", name, err)
 		}
 	}
 	if c := s.TLS(l); !c.DynamicRecordSizingDisabled {

@@ -25,6 +25,8 @@ func (c *Config) finish(earlier Errors) Errors {
 	k.listeners()
 	k.ftp()
 	k.tls()
+	p := c.Crypto()
+	c.CryptoPolicy, c.TLS.MinVersion = p.Name, p.MinVersion
 	k.rest()
 	k.audit()
 	k.hooks()
@@ -559,5 +561,6 @@ func (k *checker) warn() {
 	if ap, err := netip.ParseAddrPort(c.Metrics.Address); err == nil && !ap.Addr().IsLoopback() {
 		k.warning("metrics.address", "everybody who reaches %s can read the counters; 127.0.0.1 is safe", ap)
 	}
+	k.crypto()
 	c.src.warnings.sort()
 }

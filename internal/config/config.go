@@ -23,6 +23,8 @@ type Config struct {
 	Database string   `toml:"database_url_file" default:"" example:"\"/etc/portreeve/database-url\"" path:"file" reload:"restart" doc:"File whose first line is the URL of a PostgreSQL database, such as postgres://portreeve:secret@db.example.org/portreeve. Empty keeps accounts and trail in SQLite, in data_dir."`
 	Drain    Duration `toml:"drain" default:"10m" reload:"live" doc:"How long a stopping server lets running transfers finish. A second signal stops at once."`
 
+	CryptoPolicy CryptoName `toml:"crypto_policy" example:"\"2026-11\"" reload:"live" derived:"the newest one, 2026-11" doc:"Dated set of algorithms for TLS and SSH. A set never changes, so naming one keeps it through upgrades; without the key an upgrade may bring a newer one. legacy-2026-11 adds what old clients need, 2026-11-fips is for the FIPS build. portreeve check --crypto lists them."`
+
 	Listen    []Listen  `toml:"listen" doc:"One entry for each socket that takes connections."`
 	FTP       FTP       `toml:"ftp" doc:"The FTP protocol, for every listener that speaks it."`
 	NAT       NAT       `toml:"nat" doc:"Finding the public address and opening the router. What is found is announced to clients from outside only while ftp.passive.address is empty; clients in this machine's own networks are told the address they reached."`
@@ -125,7 +127,7 @@ type SFTP struct {
 type TLS struct {
 	Cert         string        `toml:"cert" default:"" example:"\"/etc/portreeve/cert.pem\"" path:"file" reload:"live" doc:"Certificate file, PEM, followed by the intermediate ones."`
 	Key          string        `toml:"key" default:"" example:"\"/etc/portreeve/key.pem\"" path:"file" reload:"live" doc:"Private key file of cert, PEM, not encrypted."`
-	MinVersion   TLSVersion    `toml:"min_version" default:"1.2" reload:"live" doc:"Oldest TLS version accepted."`
+	MinVersion   TLSVersion    `toml:"min_version" example:"\"1.3\"" reload:"live" derived:"that of crypto_policy" doc:"Oldest TLS version accepted."`
 	ClientCA     string        `toml:"client_ca" default:"" example:"\"/etc/portreeve/clients.pem\"" path:"file" reload:"live" doc:"Certificate authorities that issue client certificates, PEM."`
 	Certificates []Certificate `toml:"certificate" doc:"Further certificates. The client's server name chooses among them; tls.cert, or else the first one, serves clients that send none."`
 }

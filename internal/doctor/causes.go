@@ -48,6 +48,7 @@ var causes = map[string]Cause{
 	"CERT_UNTRUSTED":  {"clients cannot verify the certificate", "server", "use one of a public authority (tls.cert and tls.key, with the intermediates), or give clients the server's own certificate"},
 	"CERT_NAME":       {"the certificate is for another name", "server", "use the name clients connect to in the certificate"},
 	"CERT_PROBLEM":    {"the certificate needs a look", "server", "portreeve cert show"},
+	"CRYPTO_POLICY":   {"the set of algorithms is not the newest safe one", "server", "remove crypto_policy from the configuration, or name the newest; portreeve check --crypto lists them"},
 
 	// announced addresses
 	"PASV_ADDR_PRIVATE":        {"PASV announces a private address to clients outside", "server", "set ftp.passive.address to the public address or name; EPSV clients are not concerned"},

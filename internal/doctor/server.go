@@ -76,8 +76,17 @@ func ServerChecks() []Check {
 		{Name: "routes", Run: checkRoutes},
 		{Name: "router", Needs: []string{"routes"}, Run: checkRouter},
 		{Name: "certificates", Run: checkCerts},
+		{Name: "crypto policy", Run: checkCrypto},
 		{Name: "recorded data connections", Run: checkRecorder},
 	}
+}
+
+// checkCrypto looks at the age of the set of algorithms.
+func checkCrypto(_ context.Context, e *Env) []Finding {
+	if w := e.Config.CryptoWarning(); w != "" {
+		return []Finding{finding("CRYPTO_POLICY", Warning, e.fill(), "crypto_policy: %s", w)}
+	}
+	return nil
 }
 
 // fromCheck turns a finding of the plan or the recorder into one of ours.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/fips140"
 	"fmt"
 	"log/slog"
 	"os"
@@ -240,4 +241,17 @@ func planWarnings(cfg *config.Config) []string {
 		out = append(out, w.Error())
 	}
 	return out
+}
+
+// sayCrypto tells the log which algorithms hold.
+func (s *Server) sayCrypto(cfg *config.Config) {
+	p := cfg.Crypto()
+	args := []any{"name", p.Name, "tls_from", p.MinVersion, "fips140", fips140.Enabled(),
+		"tls_suites", strings.Join(p.Suites, " "), "tls_key_exchange", strings.Join(p.Curves, " "),
+		"ssh_key_exchange", strings.Join(p.KeyExchanges, " "), "ssh_ciphers", strings.Join(p.Ciphers, " "), "ssh_macs", strings.Join(p.MACs, " ")}
+	if p.Note != "" {
+		s.log.Warn("crypto policy: "+p.Note, args...)
+		return
+	}
+	s.log.Info("crypto policy", args...)
 }

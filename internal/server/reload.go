@@ -97,6 +97,9 @@ func (s *Server) apply(ctx context.Context, cfg *config.Config) (r Report, err e
 	s.applyLive(cfg)
 	s.hooks.Use(hooks)
 	s.tasks.Use(cfg.Tasks)
+	if old.Crypto().Text() != cfg.Crypto().Text() {
+		s.sayCrypto(cfg)
+	}
 	return r, nil
 }
 

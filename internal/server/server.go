@@ -190,6 +190,7 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	if s.certs, err = certs.Open(cfg, s.log); err != nil {
 		return err
 	}
+	s.sayCrypto(cfg)
 	var how []store.Option
 	if cfg.Audit.Required {
 		how = append(how, store.Synced())

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/portreeve/portreeve/internal/auth"
 	"github.com/portreeve/portreeve/internal/config"
@@ -17,29 +18,33 @@ const hostKeyDir = "ssh"
 
 // planSSH makes the front of an sftp entry.
 func (s *Server) planSSH(cfg *config.Config, l *config.Listen, so *socket) (frontPlan, error) {
-	keys, err := HostKeys(s.dataDir, l.HostKeys)
+	alg := algorithms(cfg)
+	keys, err := HostKeys(s.dataDir, l.HostKeys, alg.HostKeys)
 	if err != nil {
 		return frontPlan{}, fmt.Errorf("listener %s: %w", l.Name, err)
 	}
 	c := &cfg.SFTP
 	front, err := sshd.New(s.manager, sshd.Options{
-		Listener: l.Name, HostKeys: keys, Banner: first(l.Banner, c.Banner), Compatible: c.Compatible,
+		Listener: l.Name, HostKeys: keys, Banner: first(l.Banner, c.Banner), Algorithms: alg,
 		LoginTimeout: c.LoginTimeout.Std(), IdleTimeout: c.IdleTimeout.Std(), KeepAlive: c.KeepAlive.Std(),
 		Ports: s.doors, Log: s.log.With("listener", l.Name),
 	})
 	if err != nil {
 		return frontPlan{}, fmt.Errorf("listener %s: %w", l.Name, err)
 	}
-	if c.Compatible {
-		s.log.Warn("sftp.compatible is on: old clients are given algorithms that audits object to", "listener", l.Name)
-	}
 	return frontPlan{entry: *l, gen: &generation{front: front, backend: front, gate: newGate(so.acc), served: make(chan struct{})}}, nil
 }
 
+// algorithms are those of the policy in force.
+func algorithms(cfg *config.Config) sshd.Algorithms {
+	p := cfg.Crypto()
+	return sshd.Algorithms{KeyExchanges: p.KeyExchanges, Ciphers: p.Ciphers, MACs: p.MACs, HostKeys: p.HostKeys, UserKeys: p.UserKeys}
+}
+
 // HostKeys reads the named private key files, or those in the data directory,
-// which are made (mode 0600) where they are missing. A certificate beside a
+// which are made (mode 0600) where they are missing; at least one must be of one of the types. A certificate beside a
 // key, in a file of the same name with -cert.pub added, belongs to it.
-func HostKeys(dataDir string, files []string) ([]sshd.HostKey, error) {
+func HostKeys(dataDir string, files, types []string) ([]sshd.HostKey, error) {
 	if len(files) == 0 {
 		var err error
 		if files, err = makeHostKeys(filepath.Join(dataDir, hostKeyDir)); err != nil {
@@ -62,10 +67,10 @@ func HostKeys(dataDir string, files []string) ([]sshd.HostKey, error) {
 			return nil, fmt.Errorf("host key %s: %w", f, err)
 		}
 		keys = append(keys, k)
-		offered = offered || k.Offered(false)
+		offered = offered || k.Offered(types)
 	}
 	if !offered {
-		return nil, errors.New("no host key is of type ed25519 or RSA; add one, made with: ssh-keygen -t ed25519 -f FILE -N ''")
+		return nil, fmt.Errorf("no host key is of a type that the crypto policy has (%s); add one, made with ssh-keygen -t TYPE -f FILE -N ''", strings.Join(types, ", "))
 	}
 	return keys, nil
 }

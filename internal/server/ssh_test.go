@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/portreeve/portreeve/internal/account"
+	"github.com/portreeve/portreeve/internal/config"
 )
 
 // TestSFTPListener: status, reload, PROXY header, wrong door and host keys of a
@@ -111,14 +112,14 @@ func TestHostKeysThatCannotBeUsed(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := HostKeys(dir, []string{bad}); err == nil || !strings.Contains(err.Error(), bad) || !strings.Contains(err.Error(), "ssh-keygen") {
+	if _, err := HostKeys(dir, []string{bad}, config.Default().Crypto().HostKeys); err == nil || !strings.Contains(err.Error(), bad) || !strings.Contains(err.Error(), "ssh-keygen") {
 		t.Errorf("%v", err)
 	}
-	keys, err := HostKeys(dir, nil)
+	keys, err := HostKeys(dir, nil, config.Default().Crypto().HostKeys)
 	if err != nil || len(keys) != 3 {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
-	again, err := HostKeys(dir, nil)
+	again, err := HostKeys(dir, nil, config.Default().Crypto().HostKeys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func TestHostKeysThatCannotBeUsed(t *testing.T) {
 // TestKeyLoginEverywhere: a key-only account has no password over any protocol.
 func TestKeyLoginEverywhere(t *testing.T) {
 	r := prepare(t, listenTOML("ftp", "127.0.0.1:0", `tls = "off"`)+listenTOML("sftp", "127.0.0.1:0", ""))
-	keys, err := HostKeys(t.TempDir(), nil)
+	keys, err := HostKeys(t.TempDir(), nil, config.Default().Crypto().HostKeys)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/auth"
+	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/events"
 )
 
@@ -190,21 +191,40 @@ func TestLoginDeadline(t *testing.T) {
 	}
 }
 
-// TestPolicy holds the offer to what audits accept.
+// algorithmsOf are those of a dated policy.
+func algorithmsOf(c *config.Config) Algorithms {
+	p := c.Crypto()
+	return Algorithms{KeyExchanges: p.KeyExchanges, Ciphers: p.Ciphers, MACs: p.MACs, HostKeys: p.HostKeys, UserKeys: p.UserKeys}
+}
+
+// TestPolicy holds the offer of every dated policy to what audits accept, and
+// to what the library can do.
 func TestPolicy(t *testing.T) {
-	p := policy(false)
+	p := policy(algorithmsOf(config.Default()))
 	if p.KeyExchanges[0] != ssh.KeyExchangeMLKEM768X25519 || p.Ciphers[0] != ssh.CipherAES128GCM {
 		t.Errorf("first are %s and %s", p.KeyExchanges[0], p.Ciphers[0])
 	}
-	for _, compatible := range []bool{false, true} {
-		p := policy(compatible)
+	for _, name := range config.CryptoNames() {
+		c := config.Default()
+		c.CryptoPolicy = name
+		alg := algorithmsOf(c)
+		if missing := alg.check(); len(missing) > 0 {
+			t.Errorf("%s names %v, which the library does not have", name, missing)
+		}
+		p := policy(alg)
+		legacy, fips := strings.HasPrefix(string(name), "legacy-"), strings.HasSuffix(string(name), "-fips")
 		for _, list := range [][]string{p.KeyExchanges, p.Ciphers, p.MACs, p.PublicKeyAuthAlgorithms} {
 			for _, a := range list {
 				if strings.Contains(a, "cbc") || strings.HasSuffix(a, "sha1") || strings.Contains(a, "sha1-") || a == "ssh-rsa" || a == "ssh-dss" ||
-					!compatible && (strings.Contains(a, "nistp") && !slices.Contains(p.PublicKeyAuthAlgorithms, a) || strings.HasPrefix(a, "hmac") && !strings.Contains(a, "etm")) {
-					t.Errorf("compatible %v offers %s", compatible, a)
+					!legacy && !fips && strings.Contains(a, "nistp") && !slices.Contains(p.PublicKeyAuthAlgorithms, a) ||
+					!legacy && strings.HasPrefix(a, "hmac") && !strings.Contains(a, "etm") ||
+					fips && (strings.Contains(a, "chacha") || strings.Contains(a, "25519")) {
+					t.Errorf("%s offers %s", name, a)
 				}
 			}
 		}
+	}
+	if _, err := New(nil, Options{HostKeys: []HostKey{hostKey(t)}, Algorithms: Algorithms{Ciphers: []string{"rot13"}}}); err == nil || !strings.Contains(err.Error(), "rot13") {
+		t.Errorf("an unknown algorithm: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -93,17 +94,12 @@ func ParseHostKey(file, certificate []byte) (HostKey, error) {
 	return k, nil
 }
 
-// offered reports whether the policy has the key's type.
-func (k HostKey) offered(compatible bool) bool {
-	t := k.Type()
-	return compatible || t == ssh.KeyAlgoED25519 || t == ssh.KeyAlgoRSA
-}
-
 // Type is the name of the key's type, "ssh-ed25519".
 func (k HostKey) Type() string { return k.signer.PublicKey().Type() }
 
-// Offered reports whether clients are shown the key, under the strict or the compatible policy.
-func (k HostKey) Offered(compatible bool) bool { return k.offered(compatible) }
+// Offered reports whether clients are shown the key, which is when its type is
+// in the list ("ssh-rsa" stands for RSA keys; they sign with SHA-2).
+func (k HostKey) Offered(types []string) bool { return slices.Contains(types, k.Type()) }
 
 // Fingerprint is what SSH clients show, "SHA256:...".
 func (k HostKey) Fingerprint() string { return ssh.FingerprintSHA256(k.signer.PublicKey()) }

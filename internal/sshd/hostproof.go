@@ -11,7 +11,7 @@ import (
 func (c *conn) announceHostKeys() {
 	var keys []byte
 	for _, k := range c.s.opt.HostKeys {
-		if k.offered(c.s.opt.Compatible) {
+		if k.Offered(c.s.opt.Algorithms.HostKeys) {
 			keys = append(keys, ssh.Marshal(struct{ K []byte }{k.signer.PublicKey().Marshal()})...)
 		}
 	}
@@ -37,7 +37,7 @@ func (c *conn) proveHostKeys(r *ssh.Request) {
 func (c *conn) hostSignature(key []byte) *ssh.Signature {
 	for _, k := range c.s.opt.HostKeys {
 		pub := k.signer.PublicKey()
-		if string(pub.Marshal()) != string(key) || !k.offered(c.s.opt.Compatible) {
+		if string(pub.Marshal()) != string(key) || !k.Offered(c.s.opt.Algorithms.HostKeys) {
 			continue
 		}
 		text := ssh.Marshal(struct {

@@ -1,6 +1,10 @@
 package sshd
 
-import "golang.org/x/crypto/ssh"
+import (
+	"slices"
+
+	"golang.org/x/crypto/ssh"
+)
 
 // identity is the version line (RFC 4253 section 4.2). It names no version:
 // that would help nobody but an attacker.
@@ -10,28 +14,41 @@ const identity = "SSH-2.0-Portreeve"
 // several keys offers them all.
 const maxAuthTries = 12
 
-// policy returns the algorithms. No CBC, no SHA-1, no key exchange below 128
-// bits of strength, post-quantum first. The MACs are all encrypt-then-MAC; the
-// library adds strict key exchange by itself. Compatible adds what auditors
-// object to and some old clients need: NIST curves, a 2048-bit group, MACs
-// over the plain text.
-func policy(compatible bool) ssh.ServerConfig {
-	c := ssh.ServerConfig{
-		Config: ssh.Config{
-			KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519, ssh.KeyExchangeDH16SHA512},
-			Ciphers:      []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherChaCha20Poly1305, ssh.CipherAES256CTR, ssh.CipherAES192CTR, ssh.CipherAES128CTR},
-			MACs:         []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM},
-		},
-		PublicKeyAuthAlgorithms: []string{
-			ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521,
-			ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
-		},
-		MaxAuthTries:  maxAuthTries,
-		ServerVersion: identity,
+// Algorithms are what a listener offers, by their names in the protocol, the
+// preferred first. The dated policies that fill it are config's.
+type Algorithms struct {
+	KeyExchanges []string
+	Ciphers      []string
+	MACs         []string
+	HostKeys     []string // types of host keys that clients are shown
+	UserKeys     []string // algorithms of users' keys
+}
+
+// policy returns the library's configuration, which adds strict key exchange by itself.
+func policy(a Algorithms) ssh.ServerConfig {
+	return ssh.ServerConfig{
+		Config:                  ssh.Config{KeyExchanges: a.KeyExchanges, Ciphers: a.Ciphers, MACs: a.MACs},
+		PublicKeyAuthAlgorithms: a.UserKeys,
+		MaxAuthTries:            maxAuthTries,
+		ServerVersion:           identity,
 	}
-	if compatible {
-		c.KeyExchanges = append(c.KeyExchanges, ssh.KeyExchangeECDHP256, ssh.KeyExchangeECDHP384, ssh.KeyExchangeECDHP521, ssh.KeyExchangeDH14SHA256)
-		c.MACs = append(c.MACs, ssh.HMACSHA256, ssh.HMACSHA512)
+}
+
+// check finds what the library does not have, so that a policy cannot promise
+// more than is done.
+func (a Algorithms) check() []string {
+	can, weak := ssh.SupportedAlgorithms(), ssh.InsecureAlgorithms()
+	var missing []string
+	look := func(want, have, more []string) {
+		for _, n := range want {
+			if !slices.Contains(have, n) && !slices.Contains(more, n) {
+				missing = append(missing, n)
+			}
+		}
 	}
-	return c
+	look(a.KeyExchanges, can.KeyExchanges, weak.KeyExchanges)
+	look(a.Ciphers, can.Ciphers, weak.Ciphers)
+	look(a.MACs, can.MACs, weak.MACs)
+	look(a.UserKeys, can.PublicKeyAuths, weak.PublicKeyAuths)
+	return missing
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/auth"
+	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/events"
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/limits"
@@ -148,7 +149,7 @@ func newRig(t *testing.T, set func(*Options)) *rig {
 	r.m = session.NewManager(session.Config{Users: r}, verifier, open, l, bus)
 	k := hostKey(t)
 	r.host = k.signer.PublicKey()
-	o := Options{Listener: "test", HostKeys: []HostKey{k}, Log: slog.New(slog.NewTextHandler(lockedWriter{r}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	o := Options{Listener: "test", HostKeys: []HostKey{k}, Algorithms: algorithmsOf(config.Default()), Log: slog.New(slog.NewTextHandler(lockedWriter{r}, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	if set != nil {
 		set(&o)
 	}

@@ -11,8 +11,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,7 +29,7 @@ type Options struct {
 	Listener     string
 	HostKeys     []HostKey     // at least one
 	Banner       string        // shown before log-in; empty: none
-	Compatible   bool          // also NIST curves, 2048-bit groups and plain MACs, for old clients
+	Algorithms   Algorithms    // what is offered
 	LoginTimeout time.Duration // from accept to the end of log-in; 0: 60 s
 	IdleTimeout  time.Duration // without a request; 0: 15 min
 	KeepAlive    time.Duration // between questions whether the client is still there; 0: 60 s
@@ -56,15 +58,18 @@ func New(m *session.Manager, o Options) (*Server, error) {
 	if len(o.HostKeys) == 0 {
 		return nil, errors.New("an SSH server needs a host key")
 	}
+	if missing := o.Algorithms.check(); len(missing) > 0 {
+		return nil, fmt.Errorf("there are no SSH algorithms called %s in this build", strings.Join(missing, ", "))
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.LoginTimeout = cmp.Or(o.LoginTimeout, time.Minute)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 15*time.Minute)
 	o.KeepAlive = cmp.Or(o.KeepAlive, time.Minute)
-	s := &Server{opt: o, m: m, conns: map[*conn]struct{}{}, base: policy(o.Compatible)}
+	s := &Server{opt: o, m: m, conns: map[*conn]struct{}{}, base: policy(o.Algorithms)}
 	for _, k := range o.HostKeys {
-		if k.offered(o.Compatible) {
+		if k.Offered(o.Algorithms.HostKeys) {
 			s.base.AddHostKey(k.signer)
 			if k.certified != nil {
 				s.base.AddHostKey(k.certified)
