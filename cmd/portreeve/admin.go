@@ -17,7 +17,7 @@ func (a *app) adminCommand() *cobra.Command {
 		Long: `Manage the administrators who use the HTTPS interface ([admin] address). On
 this machine whoever may use the control socket is one already. Scopes: read,
 users, groups, sessions, server, admins, or all.`}
-	c.AddCommand(a.adminAdd(), a.adminList(), a.adminSet(), a.adminRemove(), a.adminTOTP())
+	c.AddCommand(a.adminAdd(), a.adminList(), a.adminShow(), a.adminSet(), a.adminRemove(), a.adminTOTP())
 	return c
 }
 
@@ -112,6 +112,44 @@ func (a *app) adminList() *cobra.Command {
 					rows = append(rows, []string{ad.Name, choose(ad.Disabled, "disabled", "active"), orDash(strings.Join(ad.Scopes, ",")), orDash(strings.Join(ad.Groups, ",")), orDash(ad.Comment)})
 				}
 				return table(a.out, rows)
+			})
+		}}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func (a *app) adminShow() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "show NAME", Short: "Show an administrator and its tokens", Args: args("NAME"),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			return a.withAccounts(cmd, func(ctx context.Context, acc accounts) error {
+				ad, err := acc.Administrator(ctx, names[0])
+				if err != nil {
+					return err
+				}
+				ts, err := acc.Tokens(ctx, names[0])
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return writeJSON(a.out, struct {
+						account.Administrator
+						Tokens []account.Token `json:"tokens"`
+					}{ad, ts})
+				}
+				fmt.Fprintf(a.out, "%s: %s\n", ad.Name, choose(ad.Disabled, "disabled", "active"))
+				fmt.Fprintf(a.out, "  scopes         %s\n", orDash(strings.Join(ad.Scopes, ", ")))
+				if len(ad.Groups) > 0 {
+					fmt.Fprintf(a.out, "  limited to     %s\n", strings.Join(ad.Groups, ", "))
+				}
+				fmt.Fprintf(a.out, "  second factor  %s\n", choose(ad.TOTP, "yes", "no"))
+				if ad.Comment != "" {
+					fmt.Fprintf(a.out, "  comment        %s\n", plain(ad.Comment))
+				}
+				for _, t := range ts {
+					fmt.Fprintf(a.out, "  token          %s, expires %s, last used %s %s\n", t.ID, when(t.Expires), when(t.LastUsed), plain(t.Comment))
+				}
+				return nil
 			})
 		}}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/portreeve/portreeve/internal/admin"
 	"github.com/portreeve/portreeve/internal/api"
 	"github.com/portreeve/portreeve/internal/auth"
 )
@@ -18,6 +19,7 @@ import (
 type loginFlags struct {
 	oidc, device, tokenStdin bool
 	ca, providerCA, secret   string
+	code, onceOf             string
 	port                     int
 	wait                     time.Duration
 }
@@ -40,6 +42,8 @@ provider says, mostly after an hour. With --token-stdin it is a token of
 				return usagef(cmd, "--server is missing; on this machine no log-in is needed")
 			case f.oidc == f.tokenStdin:
 				return usagef(cmd, "say how: --oidc or --token-stdin")
+			case f.onceOf != "" && !f.tokenStdin:
+				return usagef(cmd, "--once-of goes with --token-stdin")
 			case f.device && !f.oidc:
 				return usagef(cmd, "--device goes with --oidc")
 			}
@@ -52,6 +56,8 @@ provider says, mostly after an hour. With --token-stdin it is a token of
 	fl.StringVar(&f.ca, "ca", "", "PEM `FILE` with the server's certificate or its authority; it is kept")
 	fl.StringVar(&f.providerCA, "provider-ca", "", "PEM `FILE` with the provider's authority")
 	fl.StringVar(&f.secret, "client-secret-file", "", "`FILE` with the client secret, for a provider that has no public clients")
+	fl.StringVar(&f.onceOf, "once-of", "", "the token works for one call, as init prints one: trade it for one of 90 days of this `ADMINISTRATOR`")
+	fl.StringVar(&f.code, "code", "", "`CODE` of the second factor, for an administrator who has one")
 	fl.IntVar(&f.port, "port", 0, "`PORT` of 127.0.0.1 that the browser comes back to (default: any)")
 	fl.DurationVar(&f.wait, "wait", 5*time.Minute, "how `LONG` to wait for the browser")
 	return c
@@ -111,6 +117,18 @@ func (a *app) login(ctx context.Context, server string, f loginFlags) error {
 		}
 		l.Token, l.Expires = t.Token, t.Expires
 	}
+	if f.onceOf != "" {
+		c, err := api.NewRemoteClient(server, l.Token, tlsConfig)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		made, err := c.CreateToken(ctx, admin.NewToken{Administrator: f.onceOf, Comment: "portreeve login", Expires: time.Now().AddDate(0, 0, 90)})
+		if err != nil {
+			return err
+		}
+		l.Token, l.Expires = made.Secret, made.Expires
+	}
 	// Asking for something tells now, and not later, that the token is no good.
 	c, err := api.NewRemoteClient(server, l.Token, tlsConfig)
 	if err != nil {
@@ -120,6 +138,16 @@ func (a *app) login(ctx context.Context, server string, f loginFlags) error {
 	me, err := c.Me(ctx)
 	if err != nil {
 		return err
+	}
+	if me.Unverified {
+		if f.code == "" {
+			return fmt.Errorf("%s has a second factor; run the command again with --code", me.Name)
+		}
+		made, err := c.VerifyToken(ctx, f.code)
+		if err != nil {
+			return err
+		}
+		l.Token, l.Expires = made.Secret, made.Expires
 	}
 	if err := a.keepLogin(server, &l); err != nil {
 		return err

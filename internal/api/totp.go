@@ -117,3 +117,9 @@ func (c *Client) NewAdministratorRecovery(ctx context.Context, name string) ([]s
 	err := c.call(ctx, "POST", administratorPath(name)+"/totp/recovery", nil, nil, &r)
 	return r.Codes, err
 }
+
+// VerifyToken gives a code for the administrator of this client's token, and
+// gets a token that needs none.
+func (c *Client) VerifyToken(ctx context.Context, code string) (t admin.MadeToken, err error) {
+	return t, c.call(ctx, "POST", "/v1/verification", nil, Code{code}, &t)
+}
