@@ -8,7 +8,7 @@ build: ## one static binary
 	$(GO) build -trimpath $(if $(RELEASE),-ldflags "-X main.release=$(RELEASE)") -o bin/portreeve ./cmd/portreeve
 
 # Everything CI runs. The fast suite comes first, so that most mistakes show within two minutes.
-test: tools check fast race clients contract directory oidc database
+test: tools check fast race clients contract directory oidc database lab
 
 tools: ## real clients and servers, by apt-get when it may
 	@test/tools/install
