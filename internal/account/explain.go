@@ -56,9 +56,11 @@ func Explain(u User, groups []Group, q Question) Explanation {
 		r := Rights(1) << i
 		v := Verdict{What: word, Allowed: rule.Rights.Has(r), Why: why}
 		dir := r&(List|Mkdir|Rmdir) != 0
-		switch verdict, what := p.CheckName(q.Path, dir); {
+		switch verdict, by, what := p.checkName(q.Path, dir); {
 		case verdict != NameAllowed:
-			v.Allowed, v.Why = false, what+", "+ruleOrigin(u, groups, rule.Path)
+			v.Allowed, v.Why = false, what+", "+ruleOrigin(u, groups, by)
+		case r&(Delete|Rename|Rmdir) != 0 && leadsToMount(p.Mounts, q.Path):
+			v.Allowed, v.Why = false, "a mount point, and a directory on the way to one, cannot be removed or renamed"
 		case mount < 0 && r&ReadOnly == 0:
 			v.Allowed, v.Why = false, "no storage is mounted here"
 		case mount >= 0 && p.Mounts[mount].ReadOnly && r&ReadOnly == 0:
@@ -67,6 +69,12 @@ func Explain(u User, groups []Group, q Question) Explanation {
 		x.Rights = append(x.Rights, v)
 	}
 	return x
+}
+
+// leadsToMount is vfs.Mounts.Protect for all but the root, where the question
+// is about what is in it.
+func leadsToMount(ms []Mount, path string) bool {
+	return path != "/" && slices.ContainsFunc(ms, func(m Mount) bool { return covers(path, m.Path) })
 }
 
 // ruleOrigin names who gave the rule at path; the first to have one wins.

@@ -68,3 +68,37 @@ func TestExplainAgrees(t *testing.T) {
 		}
 	}
 }
+
+// TestExplainNamesTheDecider: with rules and mounts from three places, the one
+// that decides is the one that is named.
+func TestExplainNamesTheDecider(t *testing.T) {
+	u := User{Name: "ann", Home: "/srv/ann", Groups: []string{"staff", "temps"}, Rules: []Rule{{Path: "/a.tmp", Rights: All}, {Path: "/in", Rights: ReadWrite, Allow: []string{"*.csv"}}}}
+	groups := []Group{
+		{Name: "staff", Rules: []Rule{{Path: "/", Rights: All, Deny: []string{"*.tmp"}, Hide: []string{".*"}}}},
+		{Name: "temps", Mounts: []Mount{{Path: "/far/away", Source: "/srv/away"}, {Path: "/ro", Source: "/srv/ro", ReadOnly: true}}, Rules: []Rule{{Path: "/", Rights: ReadOnly}}},
+	}
+	for _, c := range []struct {
+		path, right string
+		allowed     bool
+		why         string
+	}{
+		{"/in/report.csv", "upload", true, "the rule for /in is the longest that covers /in/report.csv: read-write, set for the user"},
+		{"/in/report.doc", "upload", false, "the rule for /in allows only *.csv, set for the user"},
+		{"/in/dir", "mkdir", true, "set for the user"},
+		{"/x", "delete", true, "from group staff"}, // the first group with a rule wins over the second
+		// The name is denied by the rule of its directory, not by the user's own rule for it.
+		{"/a.tmp", "download", false, `the rule for / denies "*.tmp", from group staff`},
+		{"/.ssh/key", "list", false, `the rule for / hides ".*", from group staff`},
+		{"/ro/x", "upload", false, "the mount at /ro is read-only, from group temps"},
+		{"/ro/x", "download", true, "from group staff"},
+		{"/ro", "rmdir", false, "a mount point"},
+		{"/far", "rename", false, "on the way to one"},
+		{"/far/away/x", "rename", true, "from group staff"},
+	} {
+		for _, v := range Explain(u, groups, Question{Path: c.path}).Rights {
+			if v.What == c.right && (v.Allowed != c.allowed || !strings.Contains(v.Why, c.why)) {
+				t.Errorf("%s at %s: %+v, want %v and %q", c.right, c.path, v, c.allowed, c.why)
+			}
+		}
+	}
+}

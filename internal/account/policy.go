@@ -147,8 +147,14 @@ const (
 // the last component and for files only (dir false), else no directory could
 // be entered. why names pattern and rule, "" when allowed.
 func (p Policy) CheckName(name string, dir bool) (v NameVerdict, why string) {
+	v, _, why = p.checkName(name, dir)
+	return v, why
+}
+
+// checkName is CheckName and the path of the rule that decided.
+func (p Policy) checkName(name string, dir bool) (v NameVerdict, rule, why string) {
 	if name == "/" || !p.hasPatterns() {
-		return NameAllowed, ""
+		return NameAllowed, "", ""
 	}
 	for end := 1; end <= len(name); end++ {
 		if end < len(name) && name[end] != '/' {
@@ -164,18 +170,18 @@ func (p Policy) CheckName(name string, dir bool) (v NameVerdict, why string) {
 		}
 		r := &p.Rules[i]
 		if pat, ok := matchAny(r.Hide, last); ok {
-			return NameHidden, fmt.Sprintf("the rule for %s hides %q", r.Path, pat)
+			return NameHidden, r.Path, fmt.Sprintf("the rule for %s hides %q", r.Path, pat)
 		}
 		if pat, ok := matchAny(r.Deny, last); ok && v == NameAllowed {
-			v, why = NameDenied, fmt.Sprintf("the rule for %s denies %q", r.Path, pat)
+			v, rule, why = NameDenied, r.Path, fmt.Sprintf("the rule for %s denies %q", r.Path, pat)
 		}
 		if end == len(name) && !dir && v == NameAllowed && len(r.Allow) > 0 {
 			if _, ok := matchAny(r.Allow, last); !ok {
-				v, why = NameDenied, fmt.Sprintf("the rule for %s allows only %s", r.Path, strings.Join(r.Allow, ", "))
+				v, rule, why = NameDenied, r.Path, fmt.Sprintf("the rule for %s allows only %s", r.Path, strings.Join(r.Allow, ", "))
 			}
 		}
 	}
-	return v, why
+	return v, rule, why
 }
 
 // Hidden reports whether name does not exist for the user. Listings ask it for each entry.

@@ -17,6 +17,9 @@ func (s *Service) Access(ctx context.Context, name string, q account.Question) (
 		return account.Explanation{}, fault.Text(fault.Invalid, fmt.Sprintf("%q is not a path as the user sees it, such as /in/report.csv", q.Path))
 	}
 	q.Path = path.Clean(q.Path)
+	if !q.At.IsZero() {
+		q.At = q.At.Local() // a session judges hours by this server's clock, wherever the question comes from
+	}
 	u, err := s.User(ctx, name)
 	if err != nil {
 		return account.Explanation{}, err
