@@ -355,6 +355,7 @@ func (s *Server) background(ctx context.Context) {
 		s.bg.Go(func() { s.serveMetrics(ctx) })
 	}
 	s.bg.Go(func() { s.sweepHomes(ctx) })
+	s.bg.Go(func() { giveBack(ctx) })
 	s.audit.resume()
 	s.hooks.Resume()
 	s.tasks.Resume()
