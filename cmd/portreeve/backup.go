@@ -18,7 +18,10 @@ func (a *app) backupCommand() *cobra.Command {
 		Long: `Copy the database, with accounts, groups, rights, keys and the trail, to a new
 file. It is consistent also while the server runs. Keep it as safe as the data
 directory: it holds password hashes. Users' files, the configuration and
-certificates are not in it.`,
+certificates are not in it.
+
+The file is the same for SQLite and PostgreSQL, so that "portreeve restore" also
+moves from one to the other.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			cfg, err := a.load()
 			if err != nil {
@@ -63,28 +66,34 @@ func (a *app) restoreCommand() *cobra.Command {
 			if running {
 				return errors.New("the server is running; stop it first with \"portreeve stop\"")
 			}
-			if cfg.Database != "" {
-				return errors.New("the accounts are in PostgreSQL; restore them with its own tools, such as pg_restore")
+			path, err := server.Database(cfg)
+			if err != nil {
+				return err
 			}
-			path := filepath.Join(cfg.DataDir, store.FileName)
-			fmt.Fprintf(a.err, "This puts %s in the place of %s, which is kept beside it.\n", plain(names[0]), plain(path))
+			where := path
+			if cfg.Database != "" {
+				where = "the database of the configuration" // its URL may hold a password
+				fmt.Fprintf(a.err, "This puts %s into %s, which must be empty.\n", plain(names[0]), where)
+			} else {
+				fmt.Fprintf(a.err, "This puts %s in the place of %s, which is kept beside it.\n", plain(names[0]), plain(path))
+			}
 			if !yes {
 				if err := a.confirm("Restore it?"); err != nil {
 					return err
 				}
 			}
-			return a.restore(ctx, names[0], path)
+			return a.restore(ctx, names[0], path, where)
 		}}
 	c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return c
 }
 
-func (a *app) restore(ctx context.Context, from, path string) error {
+func (a *app) restore(ctx context.Context, from, path, where string) error {
 	kept, err := store.Restore(ctx, from, path)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "restored %s\n", plain(path))
+	fmt.Fprintf(a.out, "restored %s\n", plain(where))
 	if kept != "" {
 		fmt.Fprintf(a.out, "the former database is %s\n", plain(kept))
 	}

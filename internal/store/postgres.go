@@ -26,12 +26,13 @@ const (
 
 var postgresDialect = dialect{
 	name: "postgres", driver: "pgx", goose: goose.DialectPostgres,
-	begin:    fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, writeLock),
-	reading:  &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
-	dsn:      postgresDSN,
-	version:  postgresVersion,
-	lock:     postgresLock,
-	classify: postgresClassify,
+	begin:     fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, writeLock),
+	reading:   &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+	dsn:       postgresDSN,
+	version:   postgresVersion,
+	lock:      postgresLock,
+	classify:  postgresClassify,
+	afterCopy: postgresAfterCopy,
 	recognise: func(ctx context.Context, db *DB) error {
 		var v int
 		if err := db.write.QueryRowContext(ctx, `SELECT CAST(current_setting('server_version_num') AS INTEGER)`).Scan(&v); err != nil {

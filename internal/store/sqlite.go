@@ -37,6 +37,7 @@ type dialect struct {
 	version   func(ctx context.Context, pool *sql.DB) (int64, error)       // of the schema, 0 when empty
 	check     func(ctx context.Context, db *DB) error                      // for damage, everything
 	classify  func(err error) (k fault.Kind, explained error, ok bool)
+	afterCopy func(ctx context.Context, w tx, tables []string) error // after rows came with their numbers
 }
 
 var sqliteDialect = dialect{
@@ -55,7 +56,8 @@ var sqliteDialect = dialect{
 	check: func(ctx context.Context, db *DB) error {
 		return sqliteCheck(ctx, db, `PRAGMA integrity_check(10)`)
 	},
-	classify: sqliteClassify,
+	classify:  sqliteClassify,
+	afterCopy: sqliteAfterCopy,
 }
 
 func sqliteDSN(path string, write, synced bool) string {
