@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"internal/task":        {"internal/config", "internal/account", "internal/events", "internal/session", "internal/vfs"},
 	"internal/firewall":    {"internal/ports"},
 	"internal/certs":       {"internal/config"},
+	"internal/sandbox":     {},
 	"internal/auth":        {"internal/account", "internal/limits"},
 	"internal/session":     {"internal/account", "internal/auth", "internal/events", "internal/limits", "internal/vfs"},
 	"internal/ftpd":        {"ftp", "internal/session", "internal/auth", "internal/account", "internal/vfs"},
@@ -53,19 +54,20 @@ var noDisk = []string{"internal/ftpd", "internal/sshd", "internal/api"}
 
 // oneHome names the package that owns a foreign module.
 var oneHome = map[string]string{
-	"github.com/pelletier/go-toml/v2": "internal/config",
-	"modernc.org/sqlite":              "internal/store",
-	"github.com/pressly/goose/v3":     "internal/store",
-	"github.com/spf13/cobra":          "cmd/portreeve",
-	"github.com/go-crypt/crypt":       "internal/auth",
-	"github.com/jackc/pgx/v5":         "internal/store",
-	"github.com/go-ldap/ldap/v3":      "internal/auth",
-	"github.com/coreos/go-oidc/v3":    "internal/auth",
-	"golang.org/x/oauth2":             "internal/auth",
-	"github.com/GehirnInc/crypt":      "internal/auth",
-	"github.com/pquerna/otp":          "internal/auth",
-	"github.com/netresearch/go-cron":  "internal/config",
-	"github.com/wneessen/go-mail":     "internal/hook",
+	"github.com/pelletier/go-toml/v2":     "internal/config",
+	"modernc.org/sqlite":                  "internal/store",
+	"github.com/pressly/goose/v3":         "internal/store",
+	"github.com/spf13/cobra":              "cmd/portreeve",
+	"github.com/go-crypt/crypt":           "internal/auth",
+	"github.com/jackc/pgx/v5":             "internal/store",
+	"github.com/go-ldap/ldap/v3":          "internal/auth",
+	"github.com/coreos/go-oidc/v3":        "internal/auth",
+	"golang.org/x/oauth2":                 "internal/auth",
+	"github.com/GehirnInc/crypt":          "internal/auth",
+	"github.com/landlock-lsm/go-landlock": "internal/sandbox",
+	"github.com/pquerna/otp":              "internal/auth",
+	"github.com/netresearch/go-cron":      "internal/config",
+	"github.com/wneessen/go-mail":         "internal/hook",
 }
 
 // TestArchitecture fails on any import that the table does not allow.

@@ -27,6 +27,7 @@ func (c *Config) finish(earlier Errors) Errors {
 	k.tls()
 	p := c.Crypto()
 	c.CryptoPolicy, c.TLS.MinVersion = p.Name, p.MinVersion
+	k.security()
 	k.rest()
 	k.audit()
 	k.hooks()
@@ -486,6 +487,56 @@ func (k *checker) tls() {
 			k.fail(key+".key", "missing; name the private key file")
 		}
 	}
+}
+
+// security checks the roots.
+func (k *checker) security() {
+	for i, r := range k.c.Security.Roots {
+		key := fmt.Sprintf("security.roots[%d]", i)
+		switch {
+		case !filepath.IsAbs(r):
+			k.fail(key, "%q is not an absolute path; write it from / on", clip(r))
+		case filepath.Clean(r) == "/":
+			k.fail(key, "/ is everything, which is no sandbox; name the directories that homes lie in, or leave roots out")
+		default:
+			k.c.Security.Roots[i] = filepath.Clean(r)
+		}
+	}
+	if k.c.Security.Landlock == LandlockRequired && len(k.c.Security.Roots) == 0 {
+		k.fail("security.landlock", "required needs security.roots, the directories that homes lie in")
+	}
+}
+
+// Files lists the files that the configuration names and the server reads,
+// among them certificates, keys and secrets.
+func (c *Config) Files() []string {
+	out := []string{}
+	if c.src.file != "" {
+		out = append(out, c.src.file)
+	}
+	var walk func(v reflect.Value)
+	walk = func(v reflect.Value) {
+		for _, f := range fields(v.Type()) {
+			fv := v.Field(f.index)
+			switch shapeOf(f.typ) {
+			case table:
+				walk(fv)
+			case tables:
+				for i := range fv.Len() {
+					walk(fv.Index(i))
+				}
+			case scalar:
+				if f.path == "file" && fv.String() != "" {
+					out = append(out, fv.String())
+				}
+			}
+		}
+	}
+	walk(reflect.ValueOf(c).Elem())
+	for i := range c.Listen {
+		out = append(out, c.Listen[i].HostKeys...)
+	}
+	return out
 }
 
 // maxSocketPath is what fits into sockaddr_un of every system, with its final zero byte.

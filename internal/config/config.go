@@ -42,6 +42,7 @@ type Config struct {
 	Hooks     []Hook    `toml:"hook" doc:"Receivers that are told of events, or asked before something happens (docs/guides/events.md)."`
 	Mail      Mail      `toml:"mail" doc:"The mail server that hooks use."`
 	Tasks     []Task    `toml:"task" doc:"Work that the server does by the clock: retention of files and events, sweeping, counting."`
+	Security  Security  `toml:"security" doc:"What the process may reach at all, whatever a mistake in it would let somebody do."`
 	Admin     Admin     `toml:"admin" doc:"Administration: the control socket of the command line, and the API over HTTPS."`
 
 	src source
@@ -228,6 +229,12 @@ type External struct {
 	Home       string   `toml:"home" default:"" example:"\"/srv/ftp/%u\"" reload:"live" doc:"Home of users who have no account in the database; %u is the name. Without it the groups of the answer must give one."`
 	Timeout    Duration `toml:"timeout" default:"5s" min:"1s" reload:"live" doc:"How long a log-in waits for the answer. When there is none, nobody it is asked about is let in."`
 	Parallel   int      `toml:"parallel" default:"16" min:"1" reload:"live" doc:"Most questions at a time; further log-ins wait, within timeout."`
+}
+
+// Security is [security].
+type Security struct {
+	Roots    []string `toml:"roots" example:"[\"/srv\"]" reload:"restart" doc:"Directories in which all homes and folders of users lie. When there are any, the kernel (Landlock) keeps the server and the programs it starts to them, to data_dir, to the files and directories this configuration names, and to reading the system's programs and libraries. A home elsewhere can then not be opened. Empty leaves the process with the rights of its user."`
+	Landlock Landlock `toml:"landlock" default:"auto" reload:"restart" doc:"What happens with roots on a kernel without Landlock: auto says so in the log and goes on, required refuses to start, off does not use it."`
 }
 
 // Admin is [admin].

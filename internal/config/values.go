@@ -113,6 +113,18 @@ const (
 	SyncClose SyncMode = "close"
 )
 
+// Landlock says whether the process keeps itself to its files.
+type Landlock string
+
+// The choices.
+const (
+	LandlockAuto     Landlock = "auto"
+	LandlockRequired Landlock = "required"
+	LandlockOff      Landlock = "off"
+)
+
+func (Landlock) choices() []string { return []string{"auto", "required", "off"} }
+
 // LogLevel is debug, info, warn or error.
 type LogLevel string
 

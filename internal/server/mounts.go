@@ -28,6 +28,7 @@ const memoryPrefix = "mem:"
 type storages struct {
 	log     *slog.Logger
 	dataDir string
+	reaches func(dir string) bool // nil: whatever the user of the process may; set before the first log-in
 
 	ctx    context.Context // of sweeping; its end is the server's
 	sweeps sync.WaitGroup
@@ -110,6 +111,9 @@ func (s *storages) open(_ context.Context, m account.Mount, p account.Policy) (v
 // missing: a whole missing path is more likely a typing error or a disk that
 // is not mounted, and would fill the wrong disk.
 func (s *storages) openDir(dir, at string) (*localfs.FS, error) {
+	if s.reaches != nil && !s.reaches(dir) {
+		return nil, fault.New(fault.Unavailable, "open storage", at, fmt.Errorf("the directory %s lies outside security.roots, to which Landlock keeps this server; add it there and restart the server, or correct the account's home", dir))
+	}
 	f, err := localfs.New(dir, localfs.Options{})
 	if errors.Is(err, fs.ErrNotExist) {
 		perm := fs.FileMode(0o755)

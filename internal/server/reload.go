@@ -57,6 +57,9 @@ func (s *Server) apply(ctx context.Context, cfg *config.Config) (r Report, err e
 	if err != nil {
 		return r, err
 	}
+	if err := s.reachable(cfg); err != nil {
+		return r, err
+	}
 	old := s.Config()
 	r.Changed, r.Restart = changes(old, cfg)
 	added, keep := s.match(cfg)

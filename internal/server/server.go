@@ -26,6 +26,7 @@ import (
 	"github.com/portreeve/portreeve/internal/hook"
 	"github.com/portreeve/portreeve/internal/limits"
 	"github.com/portreeve/portreeve/internal/ports"
+	"github.com/portreeve/portreeve/internal/sandbox"
 	"github.com/portreeve/portreeve/internal/session"
 	"github.com/portreeve/portreeve/internal/store"
 	"github.com/portreeve/portreeve/internal/task"
@@ -72,6 +73,7 @@ type Server struct {
 	manager  *session.Manager
 	book     *addressBook
 	audit    *audit
+	confined *sandbox.Paths // nil: not
 	hooks    *hook.Runner
 	tasks    *task.Runner
 	metrics  metrics
@@ -156,6 +158,9 @@ func New(cfg *config.Config, opt Options) (_ *Server, err error) {
 		return nil, err
 	}
 	if err := s.bindFirst(bg, cfg); err != nil {
+		return nil, err
+	}
+	if err := s.confine(bg, cfg); err != nil {
 		return nil, err
 	}
 	return s, nil

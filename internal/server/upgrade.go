@@ -187,6 +187,9 @@ func (s *Server) succeed(ctx context.Context) (pid int, err error) {
 		handed += fmt.Sprintf(":%d", 5+sockets)
 	}
 	env := append(environ(), handed)
+	if s.confined != nil {
+		env = append(env, s.confined.Environ())
+	}
 	// Not os/exec: it would switch the sockets to blocking, for this process, too.
 	pid, err = syscall.ForkExec(exe, append([]string{exe}, os.Args[1:]...), &syscall.ProcAttr{Env: env, Files: files})
 	w.Close()

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/portreeve/portreeve/internal/sandbox"
 )
 
 const conf = "/etc/portreeve/portreeve.toml"
@@ -95,6 +97,10 @@ func TestDeb(t *testing.T) {
 	sent := transfer(t, m)
 	m.run("systemctl", "reload", "portreeve.service")
 
+	// Every supported Debian has Landlock; whether this kernel has is its own matter.
+	if log := m.run("journalctl", "--no-pager", "-u", "portreeve.service"); sandbox.ABI() > 1 && !strings.Contains(log, "Landlock keeps this process to its files") {
+		t.Errorf("Landlock is not in force under the unit:\n%s", log)
+	}
 	upgrade(t, m)
 	fetched(t, m, sent)
 	bySocket(t, m)

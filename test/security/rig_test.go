@@ -37,6 +37,7 @@ type rig struct {
 	home    string
 	outside string // beside home, its name begins with that of home
 	logs    *logBuffer
+	load    func() (*config.Config, error) // of a reload; nil: cannot
 }
 
 type logBuffer struct {
@@ -99,7 +100,7 @@ func run(t *testing.T, dir, data, more string, users ...account.User) *rig {
 	}
 	r.accounts(append([]account.User{{Name: "ann", Home: r.home}}, users...))
 	ready := make(chan struct{})
-	r.s, err = server.New(cfg, server.Options{Version: "test", Log: slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelWarn})), Ready: func(*server.Server) { close(ready) }})
+	r.s, err = server.New(cfg, server.Options{Version: "test", Load: func() (*config.Config, error) { return r.load() }, Log: slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelWarn})), Ready: func(*server.Server) { close(ready) }})
 	if err != nil {
 		t.Fatal(err)
 	}
