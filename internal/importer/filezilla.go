@@ -110,6 +110,13 @@ func (z *filezilla) settings(st *element) {
 			z.set.put(key, strings.ReplaceAll(items[k], `\`, "/"))
 		}
 	}
+	if on("Autoban enable") && num("Autoban attempts") > 0 && num("Autoban time") > 0 {
+		z.set.number("limits.login_failures", num("Autoban attempts"))
+		z.set.seconds("limits.ban_time", num("Autoban time")*3600) // in hours
+		tell("Autoban enable", "on, as here")
+		tell("Autoban attempts", "limits.login_failures")
+		tell("Autoban time", "limits.ban_time")
+	}
 	for _, k := range sortedByLine(line) {
 		value := items[k]
 		secret := strings.Contains(strings.ToLower(k), "password")

@@ -90,6 +90,9 @@ func (z *filezilla1) server(root *element) {
 			value = ""
 		}
 		switch {
+		case path == "ftp_server/session/tls/min_tls_ver" && (value == "1.2" || value == "1.3"):
+			z.note(z.file, e.line, path, value, map[string]Verdict{"1.2": Exact, "1.3": Approximated}[value], "TLS 1.2 and 1.3 are spoken")
+			return
 		case !known:
 			z.note(z.file, e.line, path, value, Dropped, "it has no counterpart here")
 			return
@@ -158,7 +161,11 @@ func (z *filezilla1) tree(who string, e *element, names *strings.Replacer) (home
 				r &^= account.Mkdir | account.Rmdir
 			}
 		case "2":
-			z.note(z.file, m.line, "mount of "+who, value, Exact, "disabled, so it is left out")
+			// A directory below another mount would be reached through that one.
+			if strings.HasPrefix(at, "/") {
+				rules = append(rules, account.Rule{Path: at})
+			}
+			z.note(z.file, m.line, "mount of "+who, value, Exact, "disabled: no rights at all there")
 			continue
 		default:
 			z.problem(z.file, m.line, "the access %q of a mount of %s is unknown; 0, 1 and 2 are known", m.attr["access"], who)

@@ -52,7 +52,7 @@ func TestImportedUsersLogIn(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"$1$", "$5$", "$6$", "$y$", "$2a$", "$2b$", "$2y$", "$7$", "$apr1$", "$argon2id$", "$pbkdf2$", "$pbkdf2-sha256$", "$pbkdf2-sha512$", "{MD5}", "{SHA256}", "{SSHA512}"} {
+	for _, want := range []string{"$1$", "$5$", "$6$", "$y$", "$2a$", "$2b$", "$2y$", "$7$", "$apr1$", "$argon2id$", "$argon2i$", "$pbkdf2$", "$pbkdf2-sha256$", "$pbkdf2-sha512$", "{MD5}", "{SHA256}", "{SSHA512}"} {
 		if formats[want] == "" {
 			t.Errorf("no sample has a password of the format %s", want)
 		}
