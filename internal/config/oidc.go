@@ -2,8 +2,13 @@ package config
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 )
+
+// AdminScopes are the words for what an administrator may do; package admin
+// owns their meaning.
+var AdminScopes = []string{"read", "users", "groups", "sessions", "server", "admins", "all"}
 
 // oidc checks [admin.oidc].
 func (k *checker) oidc() {
@@ -35,6 +40,13 @@ func (k *checker) oidc() {
 	for _, r := range o.Roles {
 		if i := strings.LastIndexByte(r, '='); i < 1 || i == len(r)-1 {
 			k.fail("admin.oidc.roles", "%q is not GROUP=SCOPES, such as ftp-admins=all or helpdesk=read,users@partners", clip(r))
+		} else {
+			scopes, _, _ := strings.Cut(r[i+1:], "@")
+			for w := range strings.SplitSeq(scopes, ",") {
+				if w = strings.ToLower(strings.TrimSpace(w)); !slices.Contains(AdminScopes, w) {
+					k.fail("admin.oidc.roles", "%q has the unknown scope %q; known are %s", clip(r), clip(w), strings.Join(AdminScopes, ", "))
+				}
+			}
 		}
 	}
 }
