@@ -22,6 +22,9 @@ type Origin struct {
 	// Proved are the factors that the connection has proved already for the
 	// user who logs in now, in order; the session manager keeps them.
 	Proved []string
+	// Stamp and Granted are those of the identity that proved the last of them.
+	Stamp   string
+	Granted []string
 }
 
 // Credential is what a client offers. It is sealed: the types below are all there are.
@@ -74,6 +77,12 @@ type Identity struct {
 	User   account.User
 	Method string   // "password", "certificate", "key", "anonymous", ...; several are joined by "+"
 	Proved []string // the factors this credential has proved; set by Factors
+	// Granted are groups of User that are not in its row: a directory or an
+	// external check vouches for them, for this log-in and its session.
+	Granted []string
+	// Stamp changes with everything in the row that proves who User is; set by
+	// Factors. With another stamp the factors proved before are worth nothing.
+	Stamp string
 }
 
 // ErrMore means the credential was right and another factor is needed.

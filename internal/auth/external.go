@@ -111,7 +111,7 @@ func (v *ExternalVerifier) Verify(ctx context.Context, from Origin, c Credential
 	if err != nil {
 		return Identity{}, err
 	}
-	return Identity{User: u, Method: "external"}, nil
+	return Identity{User: u, Method: "external", Granted: answer.Groups}, nil
 }
 
 func (v *ExternalVerifier) ask(ctx context.Context, q Question) (Answer, error) {

@@ -2,7 +2,9 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -81,9 +83,12 @@ func FactorOf(method string) string {
 // Verify implements Verifier. Besides its errors it returns fault.Invalid, for
 // a new password that is not good enough.
 func (f *Factors) Verify(ctx context.Context, from Origin, c Credential) (Identity, error) {
-	u, err := f.effective(ctx, c.Username())
+	u, err := f.effective(ctx, c.Username(), from.Granted)
 	if err != nil {
 		return Identity{}, err
+	}
+	if len(from.Proved) > 0 && from.Stamp != stamp(&u) {
+		return Identity{}, bad("the credentials of the account were changed during the log-in; what was proved before counts no more")
 	}
 	next, _ := u.Next(from.Proved)
 	var id Identity
@@ -121,6 +126,11 @@ func (f *Factors) enough(ctx context.Context, from Origin, id Identity) (Identit
 	if id.Method == "anonymous" {
 		return id, nil
 	}
+	// A later factor is judged by the row alone, which does not have the groups
+	// that came with an earlier one; they hold all the same.
+	id.Granted = join(from.Granted, id.Granted)
+	id.User.Groups = join(id.User.Groups, id.Granted)
+	id.Stamp = stamp(&id.User)
 	u, err := f.fold(ctx, id.User)
 	if err != nil {
 		return Identity{}, err
@@ -133,6 +143,24 @@ func (f *Factors) enough(ctx context.Context, from Origin, id Identity) (Identit
 		return Identity{}, bad(outOfTurn(u, strings.Join(id.Proved, " and ")))
 	}
 	return id, &More{next}
+}
+
+// stamp is a digest of what proves who u is. It is the same for the row with
+// and without its groups' settings.
+func stamp(u *account.User) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %q %q %q %q", u.ID, u.PasswordHash, u.TOTPSecret, u.Keys, u.Certificates))
+	return string(sum[:])
+}
+
+// join returns the elements of both, each once, without changing either.
+func join(a, b []string) []string {
+	out := slices.Clip(a)
+	for _, s := range b {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func outOfTurn(u account.User, factor string) string {
@@ -210,8 +238,10 @@ func (f *Factors) change(ctx context.Context, from Origin, u account.User, n New
 	switch {
 	case !slices.Contains(next, account.FactorChange):
 		return Identity{}, bad("no new password is needed now")
-	case f.Change == nil || u.ID == 0:
-		return Identity{}, fault.Text(fault.Unsupported, "the password cannot be changed here")
+	case f.Change == nil || u.PasswordHash == "":
+		// One that is kept elsewhere proved itself there. A password made here
+		// would take its place, and outlive the account's end in the directory.
+		return Identity{}, fault.Text(fault.Unsupported, "the password of this account is not kept here and must be changed where it is; then ask the administrator to let you in again")
 	}
 	if n.Old != "" {
 		// One try of the old password in its own right, apart from the factors.
@@ -233,9 +263,12 @@ func (f *Factors) change(ctx context.Context, from Origin, u account.User, n New
 
 // Probe implements Prober: a key is asked about only when its turn has come.
 func (f *Factors) Probe(ctx context.Context, from Origin, k PublicKey) error {
-	u, err := f.effective(ctx, k.User)
+	u, err := f.effective(ctx, k.User, from.Granted)
 	if err != nil {
 		return err
+	}
+	if len(from.Proved) > 0 && from.Stamp != stamp(&u) {
+		return bad("the credentials of the account were changed during the log-in")
 	}
 	if next, _ := u.Next(from.Proved); !slices.Contains(next, account.FactorKey) {
 		return bad(outOfTurn(u, account.FactorKey))
@@ -247,19 +280,21 @@ func (f *Factors) Probe(ctx context.Context, from Origin, k PublicKey) error {
 	return p.Probe(ctx, from, k)
 }
 
-// effective is the account with its groups; one that is not there, or cannot
-// be, has the rules of an empty one, which the verifiers will refuse.
-func (f *Factors) effective(ctx context.Context, name string) (account.User, error) {
-	if account.ValidName(name) != nil {
-		return account.User{}, nil
+// effective is the account with its groups and the granted ones; one that is
+// not there, or cannot be, has the rules of an empty one, which the verifiers
+// will refuse.
+func (f *Factors) effective(ctx context.Context, name string, granted []string) (account.User, error) {
+	var u account.User
+	if account.ValidName(name) == nil {
+		var err error
+		if u, err = f.Users.UserByName(ctx, name); err != nil {
+			if fault.KindOf(err) != fault.NotExist && !errors.Is(err, ErrBad) {
+				return account.User{}, fault.Wrap("look up account "+name, "", err)
+			}
+			u = account.User{}
+		}
 	}
-	u, err := f.Users.UserByName(ctx, name)
-	if fault.KindOf(err) == fault.NotExist || errors.Is(err, ErrBad) {
-		return account.User{}, nil
-	}
-	if err != nil {
-		return account.User{}, fault.Wrap("look up account "+name, "", err)
-	}
+	u.Groups = join(u.Groups, granted)
 	return f.fold(ctx, u)
 }
 

@@ -101,7 +101,7 @@ func (v *LDAPVerifier) Verify(ctx context.Context, from Origin, c Credential) (I
 	if err != nil {
 		return Identity{}, err
 	}
-	return Identity{User: u, Method: "ldap"}, nil
+	return Identity{User: u, Method: "ldap", Granted: groups}, nil
 }
 
 // ask talks to the directory: find the one entry of the name, read its groups,

@@ -112,13 +112,14 @@ func (v *PasswordVerifier) verify(ctx context.Context, from Origin, p Password) 
 	case !match:
 		return Identity{}, bad("wrong password")
 	}
-	v.rehash(ctx, user, p.Secret)
+	user.PasswordHash = v.rehash(ctx, user, p.Secret)
 	return Identity{User: user, Method: "password"}, nil
 }
 
-func (v *PasswordVerifier) rehash(ctx context.Context, user account.User, secret string) {
+// rehash returns the hash that is stored from now on.
+func (v *PasswordVerifier) rehash(ctx context.Context, user account.User, secret string) string {
 	if v.Rehash == nil || !v.Hasher.Outdated(user.PasswordHash) {
-		return
+		return user.PasswordHash
 	}
 	hash, err := v.Hasher.Hash(ctx, secret)
 	if err == nil {
@@ -126,7 +127,9 @@ func (v *PasswordVerifier) rehash(ctx context.Context, user account.User, secret
 	}
 	if err != nil {
 		v.log().Warn("password hash could not be renewed; it will be tried at the next log-in", "user", user.Name, "err", err)
+		return user.PasswordHash
 	}
+	return hash
 }
 
 func (v *PasswordVerifier) now() time.Time {

@@ -189,7 +189,10 @@ func (s *Server) ownPassword(ctx context.Context, u account.User, password strin
 	}
 	h, err := s.verifier.hasher.Hash(ctx, password)
 	if err == nil {
-		err = s.db.SetPassword(ctx, u.Name, h, false)
+		err = s.db.ChangePassword(ctx, u, h)
+	}
+	if fault.KindOf(err) == fault.NotExist { // an administrator was faster
+		return auth.ErrBad
 	}
 	if err != nil {
 		return err

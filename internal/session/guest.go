@@ -27,7 +27,7 @@ type Guest struct {
 	origin auth.Origin
 	tls    string
 	s      *Session // while logged in
-	proof  proof    // of a log-in that needs more than one factor
+	proof  *proof   // of a log-in that needs more than one factor
 	closed bool
 	ended  error // set by a kick or shutdown
 	reason string
@@ -150,7 +150,7 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 		return nil, fault.New(fault.Canceled, "login", "", err)
 	}
 	past := g.proved(name)
-	from.Proved = past.factors
+	from = past.at(from)
 	id, err := m.verifier.Verify(ctx, from, c)
 	switch {
 	case err == nil:
@@ -158,7 +158,8 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 		// No success yet: whoever has one factor owes the delays all the same.
 		a.Abandon()
 		if len(id.Proved) > 0 {
-			g.prove(past.with(name, id))
+			next := past.with(name, id)
+			g.prove(&next)
 		}
 		return nil, err
 	case fault.KindOf(err) == fault.Invalid && !errors.Is(err, auth.ErrBad):
@@ -198,7 +199,7 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 	g.Restart()
 	past = past.with(name, id)
 	id.Method = strings.Join(past.methods, "+")
-	return g.start(ctx, from, id, past.factors, u, p)
+	return g.start(ctx, from, id, past, u, p)
 }
 
 // permitted puts a log-in to the synchronous hooks, if any.
@@ -266,7 +267,7 @@ func (m *Manager) policy(ctx context.Context, u account.User) (account.User, acc
 }
 
 // start opens the tree and registers the session.
-func (g *Guest) start(ctx context.Context, from auth.Origin, id auth.Identity, proved []string, u account.User, p account.Policy) (*Session, error) {
+func (g *Guest) start(ctx context.Context, from auth.Origin, id auth.Identity, past proof, u account.User, p account.Policy) (*Session, error) {
 	m := g.m
 	fail := func(err error) (*Session, error) {
 		e := g.event(events.LoginFailed)
@@ -278,7 +279,7 @@ func (g *Guest) start(ctx context.Context, from auth.Origin, id auth.Identity, p
 		return fail(err)
 	}
 	sh := m.share(u, p)
-	s := &Session{m: m, g: g, user: p.User, method: id.Method, proved: proved, began: m.conf.Now(), who: sh.user, pace: m.limits.Pace(p.User, p.Bandwidth)}
+	s := &Session{m: m, g: g, user: p.User, method: id.Method, proved: past.factors, granted: past.granted, began: m.conf.Now(), who: sh.user, pace: m.limits.Pace(p.User, p.Bandwidth)}
 	v, err := m.view(ctx, sh.policy)
 	if err != nil {
 		m.unshare(s.who.Name)

@@ -15,7 +15,7 @@ func (g *Guest) Probe(ctx context.Context, k auth.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	from.Proved = g.proved(k.User).factors
+	from = g.proved(k.User).at(from)
 	p, ok := g.m.verifier.(auth.Prober)
 	if !ok {
 		return fault.New(fault.Login, "login", "", auth.ErrBad)

@@ -28,15 +28,25 @@ func (m *Manager) Refresh(ctx context.Context, name string) error {
 	if err != nil {
 		return fault.Wrap("read the account "+name, "", err)
 	}
-	u, p, err := m.policy(ctx, u)
-	if err != nil {
-		return err
-	}
 	var errs []error
+	row := u
 	for _, g := range m.all() {
 		s := g.session()
-		if s == nil || s.user != name || s.who.ID != u.ID {
+		if s == nil || s.user != name || s.who.ID != row.ID {
 			continue
+		}
+		u := row
+		if len(s.granted) > 0 { // of a directory, which is not asked again
+			u.Groups = slices.Clone(row.Groups)
+			for _, name := range s.granted {
+				if !slices.Contains(u.Groups, name) {
+					u.Groups = append(u.Groups, name)
+				}
+			}
+		}
+		u, p, err := m.policy(ctx, u)
+		if err != nil {
+			return err
 		}
 		from := g.Origin()
 		if err := u.Usable(m.conf.Now(), from.Remote.Addr(), from.Protocol); err != nil {

@@ -26,12 +26,14 @@ type Session struct {
 	user   string
 	method string   // how the user logged in; several methods are joined by "+"
 	proved []string // factors
-	began  time.Time
-	who    *account.User // as it was at log-in
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	pace   *limits.Pace
-	view   atomic.Pointer[view]
+	// Groups that a directory vouched for at the log-in, besides those of the row.
+	granted []string
+	began   time.Time
+	who     *account.User // as it was at log-in
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	pace    *limits.Pace
+	view    atomic.Pointer[view]
 
 	sent, received atomic.Int64
 

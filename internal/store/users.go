@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -212,6 +213,19 @@ func (db *DB) SetPassword(ctx context.Context, name, hash string, mustChange boo
 func (db *DB) Rehash(ctx context.Context, user account.User, oldHash, newHash string) error {
 	return db.update(ctx, "renew password hash of "+user.Name, func(q tx) error {
 		_, err := q.ExecContext(ctx, `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, user.ID, oldHash, newHash)
+		return err
+	})
+}
+
+// ChangePassword replaces the password that u has and must change no more.
+// fault.NotExist when it has another by now, or is gone.
+func (db *DB) ChangePassword(ctx context.Context, u account.User, hash string) error {
+	return db.update(ctx, "change password of "+u.Name, func(q tx) error {
+		changed, err := changedRow(ctx, q, `UPDATE users SET password_hash = $3, must_change = $5, updated_at = $4 WHERE id = $1 AND password_hash = $2`,
+			u.ID, u.PasswordHash, hash, micros(now()), bit(false))
+		if err == nil && !changed {
+			err = fault.New(fault.NotExist, "", "", errors.New("the password was changed by somebody else"))
+		}
 		return err
 	})
 }
