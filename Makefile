@@ -8,7 +8,7 @@ build: ## one static binary
 	$(GO) build -trimpath $(if $(RELEASE),-ldflags "-X main.release=$(RELEASE)") -o bin/portreeve ./cmd/portreeve
 
 # Everything CI runs. The fast suite comes first, so that most mistakes show within two minutes.
-test: tools check fast race clients contract directory oidc database lab
+test: tools check fast race clients contract directory oidc database lab acme
 
 tools: ## real clients and servers, by apt-get when it may
 	@test/tools/install
@@ -87,7 +87,10 @@ man: build ## manual pages and completions, for the packages
 	bin/portreeve completion zsh > bin/completion/_portreeve
 	bin/portreeve completion fish > bin/completion/portreeve.fish
 
-.PHONY: packages package-test
+.PHONY: packages package-test acme
+acme: ## certificates from a real ACME authority; half a minute
+	cd test/acme && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 VERSION ?= $(shell git log -1 --format=0.0.0~%cd.%h --date=format:%Y%m%d%H%M)
 ARCH ?= $(shell $(GO) env GOARCH)
 packages: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)

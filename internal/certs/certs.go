@@ -215,7 +215,12 @@ func (s *Store) load(cfg *config.Config) (*state, error) {
 		}
 		st.certs = append(st.certs, c)
 	}
-	if len(pairs) == 0 && needed(cfg) {
+	if len(cfg.TLS.ACME.Domains) > 0 {
+		if c := s.loadACME(st, cfg); c != nil {
+			st.certs = append([]*certificate{c}, st.certs...)
+		}
+	}
+	if len(pairs) == 0 && len(st.certs) == 0 && needed(cfg) {
 		c, err := s.selfSigned(st, cfg)
 		if err != nil {
 			errs = append(errs, err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -27,6 +28,7 @@ func (c *Config) finish(earlier Errors) Errors {
 	k.tls()
 	p := c.Crypto()
 	c.CryptoPolicy, c.TLS.MinVersion = p.Name, p.MinVersion
+	k.acme()
 	k.security()
 	k.rest()
 	k.audit()
@@ -537,6 +539,34 @@ func (c *Config) Files() []string {
 		out = append(out, c.Listen[i].HostKeys...)
 	}
 	return out
+}
+
+// acme checks what an authority would refuse.
+func (k *checker) acme() {
+	a := &k.c.TLS.ACME
+	if a.Address == "" {
+		a.Address = map[Challenge]string{ChallengeHTTP: "[::]:80", ChallengeTLS: "[::]:443"}[a.Challenge]
+	}
+	if len(a.Domains) == 0 {
+		return
+	}
+	for i, d := range a.Domains {
+		d = strings.ToLower(strings.TrimSuffix(d, "."))
+		last := d[strings.LastIndexByte(d, '.')+1:]
+		if !validHost(d) || !strings.Contains(d, ".") || strings.Contains(d, "*") || strings.Trim(last, "0123456789") == "" {
+			k.fail(fmt.Sprintf("tls.acme.domains[%d]", i), "%q is not a public host name, such as ftp.example.org; the challenges here cannot prove *", clip(d))
+		}
+		a.Domains[i] = d
+	}
+	if u, err := url.Parse(a.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
+		k.fail("tls.acme.directory", "%q is not an https address", clip(a.Directory))
+	}
+	if _, err := netip.ParseAddrPort(a.Address); err != nil {
+		k.fail("tls.acme.address", "%q is not an IP address and port, such as [::]:80 or 0.0.0.0:80", clip(a.Address))
+	}
+	if a.Email != "" && (!strings.Contains(a.Email, "@") || strings.ContainsAny(a.Email, " ,\r\n")) {
+		k.fail("tls.acme.email", "%q is not an address", clip(a.Email))
+	}
 }
 
 // maxSocketPath is what fits into sockaddr_un of every system, with its final zero byte.

@@ -130,7 +130,18 @@ type TLS struct {
 	Key          string        `toml:"key" default:"" example:"\"/etc/portreeve/key.pem\"" path:"file" reload:"live" doc:"Private key file of cert, PEM, not encrypted."`
 	MinVersion   TLSVersion    `toml:"min_version" example:"\"1.3\"" reload:"live" derived:"that of crypto_policy" doc:"Oldest TLS version accepted."`
 	ClientCA     string        `toml:"client_ca" default:"" example:"\"/etc/portreeve/clients.pem\"" path:"file" reload:"live" doc:"Certificate authorities that issue client certificates, PEM."`
+	ACME         ACME          `toml:"acme" doc:"A certificate from an authority with the ACME protocol, such as Let's Encrypt, renewed by the server itself. It serves in the place of the self-signed one, and of tls.cert for its names."`
 	Certificates []Certificate `toml:"certificate" doc:"Further certificates. The client's server name chooses among them; tls.cert, or else the first one, serves clients that send none."`
+}
+
+// ACME is [tls.acme].
+type ACME struct {
+	Domains   []string  `toml:"domains" example:"[\"ftp.example.org\"]" reload:"restart" doc:"Names that one certificate is asked for. Each must lead to this machine. Naming one accepts the authority's terms. Empty is no such certificate."`
+	Email     string    `toml:"email" default:"" example:"\"ops@example.org\"" reload:"restart" doc:"Where the authority writes to when something is wrong. It may stay empty."`
+	Directory string    `toml:"directory" default:"https://acme-v02.api.letsencrypt.org/directory" reload:"restart" doc:"Address of the authority's ACME directory."`
+	Challenge Challenge `toml:"challenge" default:"http-01" reload:"restart" doc:"How the right to the names is proved: http-01 answers on port 80, tls-alpn-01 on port 443."`
+	Address   string    `toml:"address" example:"\"203.0.113.5:80\"" reload:"restart" derived:"[::]:80, or [::]:443 for tls-alpn-01" doc:"IP address and port where the proofs are served, and nothing else. The authority always asks at port 80 or 443; use another port behind a forwarding router."`
+	CA        string    `toml:"ca" default:"" example:"\"/etc/portreeve/acme-ca.pem\"" path:"file" reload:"restart" doc:"Certificate authorities of the directory itself, PEM, for a private one. Empty is those of the system."`
 }
 
 // Certificate is one [[tls.certificate]].

@@ -113,6 +113,17 @@ const (
 	SyncClose SyncMode = "close"
 )
 
+// Challenge is how an ACME authority is shown that a name is ours.
+type Challenge string
+
+// The challenges.
+const (
+	ChallengeHTTP Challenge = "http-01"
+	ChallengeTLS  Challenge = "tls-alpn-01"
+)
+
+func (Challenge) choices() []string { return []string{"http-01", "tls-alpn-01"} }
+
 // Landlock says whether the process keeps itself to its files.
 type Landlock string
 

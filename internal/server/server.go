@@ -84,6 +84,8 @@ type Server struct {
 	upOnce    sync.Once
 
 	metricsLn *net.TCPListener // nil: no page
+	acmeLn    *net.TCPListener // nil: no proofs for a certificate authority
+	acmeStop  context.CancelFunc
 	adminLn   *net.TCPListener // nil: no administration over the network
 	recorder  *ports.Recorder
 	wall      *ownWall
@@ -242,13 +244,16 @@ func (s *Server) bindFirst(bg context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	var merr, aerr error
+	var merr, aerr, cerr error
+	if len(cfg.TLS.ACME.Domains) > 0 {
+		s.acmeLn, cerr = bindHTTP("tls.acme.address", cfg.TLS.ACME.Address, in)
+	}
 	s.metricsLn, merr = bindHTTP("metrics.address", cfg.Metrics.Address, in)
 	s.adminLn, aerr = bindHTTP("admin.address", cfg.Admin.Address, in)
 	lns, err := bindAll(cfg.Listen, in)
 	serr := s.bindShared(cfg, in)
 	left := in.leftOver()
-	if err = errors.Join(err, merr, aerr, serr); err != nil {
+	if err = errors.Join(err, merr, aerr, cerr, serr); err != nil {
 		for _, ln := range lns {
 			ln.Close()
 		}
@@ -356,6 +361,11 @@ func (s *Server) background(ctx context.Context) {
 	s.bg.Go(func() { s.keepAudit(ctx) })
 	s.bg.Go(func() { s.watchdog(ctx) })
 	s.metrics.register(s)
+	if s.acmeLn != nil {
+		actx, stop := context.WithCancel(ctx)
+		s.acmeStop = stop
+		s.bg.Go(func() { s.certs.ObtainACME(actx, s.acmeLn) })
+	}
 	if s.metricsLn != nil {
 		s.bg.Go(func() { s.serveMetrics(ctx) })
 	}

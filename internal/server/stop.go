@@ -121,6 +121,9 @@ func (s *Server) release() error {
 	if s.metricsLn != nil {
 		s.metricsLn.Close()
 	}
+	if s.acmeLn != nil {
+		s.acmeLn.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
 	defer cancel()
 	if s.limits != nil {

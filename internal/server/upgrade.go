@@ -289,6 +289,9 @@ func (s *Server) listening() []*net.TCPListener {
 	if s.metricsLn != nil {
 		lns = append(lns, s.metricsLn)
 	}
+	if s.acmeLn != nil {
+		lns = append(lns, s.acmeLn)
+	}
 	return lns
 }
 
@@ -305,6 +308,10 @@ func (s *Server) leave() {
 	}
 	if s.metricsLn != nil {
 		s.metricsLn.Close()
+	}
+	if s.acmeLn != nil {
+		s.acmeStop() // renewals are the new process's
+		s.acmeLn.Close()
 	}
 	end := time.NewTimer(limit)
 	defer end.Stop()

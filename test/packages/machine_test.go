@@ -97,7 +97,7 @@ type machine struct {
 func boot(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{t: t, root: tree(t)}
-	args := []string{"--quiet", "--register=no", "--private-network", "--console=pipe", "--machine=portreeve-test", "-D", m.root, "--boot"}
+	args := []string{"--quiet", "--register=no", "--private-network", "--console=pipe", "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self", "--machine=portreeve-test", "-D", m.root, "--boot"}
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		args = append([]string{"--keep-unit"}, args...) // nobody could make a unit for it
 	}
