@@ -45,10 +45,8 @@ LABLOG ?= bin/lab.log
 # Root, where it can be had without a question; otherwise a user namespace has to do.
 LABROOT = $(shell test "$$(id -u)" = 0 || ! sudo -n true 2>/dev/null || echo "-exec 'sudo -E env PATH=$$PATH'")
 lab: ## the doctor in networks with NAT, firewalls and helpers; needs root or user namespaces
-	@mkdir -p $(dir $(LABLOG)); test/tools/peers $(PEERS)
-	@PORTREEVE_PEERS=$(abspath $(PEERS)) $(GO) test -count=1 -tags lab -timeout 15m -v $(LABROOT) ./test/netlab >$(LABLOG) 2>&1 && passed=1 || passed=0; \
-	test $$passed = 1 || grep -v -e '^=== RUN' -e '^=== PAUSE' -e '^=== CONT' $(LABLOG); \
-	awk '/^TOPOLOGY/ { on = 1 } /^(---|===|ok|FAIL|PASS)/ { on = 0 } on || / 64 clients: | gets nothing / { sub(/^ *[a-z_]+test.go:[0-9]+: /, ""); print }' $(LABLOG); test $$passed = 1
+	@test/tools/peers $(PEERS)
+	@GO=$(GO) PORTREEVE_PEERS=$(abspath $(PEERS)) test/netlab/run $(LABLOG) $(LABROOT)
 	$(GO) test -count=1 -tags lab -run Lab -timeout 5m -v $(LABROOT) ./internal/nat
 
 contract: ## drive the API with a client that a public generator makes from its contract
