@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/huin/goupnp"
 	"github.com/huin/goupnp/dcps/internetgateway2"
 	"github.com/huin/goupnp/soap"
 )
@@ -28,6 +30,33 @@ type igd interface {
 	GetExternalIPAddressCtx(ctx context.Context) (string, error)
 	AddPortMappingCtx(ctx context.Context, remoteHost string, external uint16, protocol string, internal uint16, client string, enabled bool, description string, lease uint32) error
 	DeletePortMappingCtx(ctx context.Context, remoteHost string, external uint16, protocol string) error
+}
+
+// maxDescription bounds what is read of a router's answer, in octets. A large
+// description has some 50 kB.
+const maxDescription = 1 << 20
+
+// routerHTTP talks to a router and to nobody else: a redirect, which would let
+// it make us call any machine that we reach, is no answer, a proxy of the
+// environment is not used, and an answer has an end.
+var routerHTTP = &http.Client{
+	Transport:     bounded{&http.Transport{MaxResponseHeaderBytes: 64 << 10, IdleConnTimeout: 10 * time.Second}},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+func init() { goupnp.HTTPClientDefault = routerHTTP } // fetches descriptions
+
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(resp.Body, maxDescription), resp.Body}
+	}
+	return resp, err
 }
 
 // FindUPnP looks for the router's UPnP service. Only answers that come from
@@ -104,7 +133,9 @@ func location(b []byte) *url.URL {
 // upnpAt uses the first WAN connection service of the device described at loc.
 func upnpAt(ctx context.Context, loc *url.URL, local netip.Addr) (*UPnP, error) {
 	var errs []error
-	check := func(host string, s igd) *UPnP {
+	check := func(c *soap.SOAPClient, s igd) *UPnP {
+		c.HTTPClient = *routerHTTP
+		host := c.EndpointURL.Host
 		if host != loc.Host {
 			h, _, _ := net.SplitHostPort(host)
 			if h != loc.Hostname() {
@@ -117,21 +148,21 @@ func upnpAt(ctx context.Context, loc *url.URL, local netip.Addr) (*UPnP, error) 
 	v2, err := internetgateway2.NewWANIPConnection2ClientsByURLCtx(ctx, loc)
 	errs = append(errs, err)
 	for _, s := range v2 {
-		if u := check(s.SOAPClient.EndpointURL.Host, s); u != nil {
+		if u := check(s.SOAPClient, s); u != nil {
 			return u, nil
 		}
 	}
 	v1, err := internetgateway2.NewWANIPConnection1ClientsByURLCtx(ctx, loc)
 	errs = append(errs, err)
 	for _, s := range v1 {
-		if u := check(s.SOAPClient.EndpointURL.Host, s); u != nil {
+		if u := check(s.SOAPClient, s); u != nil {
 			return u, nil
 		}
 	}
 	ppp, err := internetgateway2.NewWANPPPConnection1ClientsByURLCtx(ctx, loc)
 	errs = append(errs, err)
 	for _, s := range ppp {
-		if u := check(s.SOAPClient.EndpointURL.Host, s); u != nil {
+		if u := check(s.SOAPClient, s); u != nil {
 			return u, nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -153,5 +154,52 @@ func TestDiscoverTrustsOnlyTheGateway(t *testing.T) {
 	defer cancel()
 	if _, _, err := discover(ctx, netip.MustParseAddr("127.0.0.2"), router(t, answer("http://127.0.0.2/desc.xml"))); err == nil {
 		t.Error("an answer from another machine was believed")
+	}
+}
+
+// TestUPnPHostileAnswers: a router, or who speaks in its name, cannot make the
+// server call other machines, nor fill its memory.
+func TestUPnPHostileAnswers(t *testing.T) {
+	inner := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("an inner service was called: %s %s", r.Method, r.URL)
+	}))
+	defer inner.Close()
+	var sent atomic.Int64
+	router := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/redirect.xml", "/ctl":
+			http.Redirect(w, r, inner.URL+"/admin?reset=1", http.StatusTemporaryRedirect)
+		case "/desc.xml":
+			fmt.Fprintf(w, upnpDevice, "WANIPConnection", "/ctl")
+		case "/endless.xml":
+			io.WriteString(w, `<?xml version="1.0"?><root xmlns="urn:schemas-upnp-org:device-1-0"><device><friendlyName>`)
+			for chunk := strings.Repeat("a", 64<<10); ; {
+				n, err := io.WriteString(w, chunk)
+				if sent.Add(int64(n)); err != nil || sent.Load() > 64<<20 {
+					return
+				}
+			}
+		}
+	}))
+	defer router.Close()
+	at := func(path string) (*UPnP, error) {
+		u, err := url.Parse(router.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return upnpAt(t.Context(), u, ip("192.168.1.5"))
+	}
+	if _, err := at("/redirect.xml"); err == nil {
+		t.Error("a redirect gave a description")
+	}
+	u, err := at("/desc.xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.External(t.Context()); err == nil {
+		t.Error("a redirect gave an address")
+	}
+	if _, err := at("/endless.xml"); err == nil || sent.Load() > 32<<20 {
+		t.Errorf("%d octets were taken, %v", sent.Load(), err)
 	}
 }
