@@ -136,7 +136,15 @@ func (v *ExternalVerifier) ask(ctx context.Context, q Question) (Answer, error) 
 	}
 	var a Answer
 	if out = bytes.TrimSpace(out); len(out) > 0 {
-		if err := json.Unmarshal(out, &a); err != nil {
+		// What we do not know may be the no of a service that says it another
+		// way, such as {"success": false}: it is no yes.
+		d := json.NewDecoder(bytes.NewReader(out))
+		d.DisallowUnknownFields()
+		err := d.Decode(&a)
+		if err == nil && (out[0] != '{' || d.InputOffset() != int64(len(out))) {
+			err = errors.New("it is not one JSON object")
+		}
+		if err != nil {
 			return a, v.down(ctx, "read the answer", err)
 		}
 	}

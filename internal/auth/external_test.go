@@ -45,6 +45,9 @@ func TestExternalVerdicts(t *testing.T) {
 case "$q" in
 *'"password":"right"'*'"protocol":"ftp"'*'"remote":"192.0.2.7"'*) echo '{"groups": ["a", "b"]}' ;;
 *'"password":"broken"'*) echo '{"groups": ' ;;
+*'"password":"denied"'*) echo '{"success": false}' ;;
+*'"password":"null"'*) echo null ;;
+*'"password":"two"'*) echo '{} {"groups": []}' ;;
 *'"password":"hostile"'*) echo '{"groups": ["../x"]}' ;;
 *'"password":"crash"'*) echo oh dear >&2; exit 3 ;;
 *'"password":"long"'*) head -c 100000 /dev/zero ;;
@@ -62,6 +65,12 @@ esac
 			fmt.Fprint(w, `{"groups": ["a", "b"]}`)
 		case "broken":
 			fmt.Fprint(w, `{"groups": `)
+		case "denied":
+			fmt.Fprint(w, `{"success": false}`)
+		case "null":
+			fmt.Fprint(w, "null")
+		case "two":
+			fmt.Fprint(w, `{} {"groups": []}`)
 		case "hostile":
 			fmt.Fprint(w, `{"groups": ["../x"]}`)
 		case "crash":
@@ -82,7 +91,7 @@ esac
 		}{
 			{"new", "right", fault.None}, {"row", "right", fault.None}, {"new", "wrong", fault.Login}, {"new", "", fault.Login},
 			{"own", "right", fault.Login}, {"key", "right", fault.Login}, {"off", "right", fault.Login}, {"../new", "right", fault.Login},
-			{"new", "broken", fault.Unavailable}, {"new", "hostile", fault.Unavailable}, {"new", "crash", fault.Unavailable}, {"new", "long", fault.Unavailable},
+			{"new", "broken", fault.Unavailable}, {"new", "denied", fault.Unavailable}, {"new", "null", fault.Unavailable}, {"new", "two", fault.Unavailable}, {"new", "hostile", fault.Unavailable}, {"new", "crash", fault.Unavailable}, {"new", "long", fault.Unavailable},
 		} {
 			id, err := v.Verify(t.Context(), here, Password{User: tt.user, Secret: tt.password})
 			if fault.KindOf(err) != tt.kind || errors.Is(err, ErrBad) != (tt.kind == fault.Login) {
