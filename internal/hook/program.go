@@ -45,13 +45,30 @@ func trusted(name string) error {
 	if uid, ok := owner(st); ok && uid != 0 && uid != os.Geteuid() {
 		return fmt.Errorf("the program %s belongs to uid %d; it must belong to root or to the server's user", name, uid)
 	}
-	for dir := filepath.Dir(name); ; dir = filepath.Dir(dir) {
+	real, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return err
+	}
+	for _, path := range []string{name, real} { // a link is as good as the worse of its two ends
+		if err := trustedDirs(name, filepath.Dir(path)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trustedDirs checks the directories on the way to a program.
+func trustedDirs(name, dir string) error {
+	for ; ; dir = filepath.Dir(dir) {
 		st, err := os.Stat(dir)
 		if err != nil {
 			return err
 		}
 		if st.Mode()&0o002 != 0 && st.Mode()&os.ModeSticky == 0 {
 			return fmt.Errorf("everybody may write to the directory %s, so to the program %s too; move it, or: chmod o-w %s", dir, name, dir)
+		}
+		if uid, ok := owner(st); ok && uid != 0 && uid != os.Geteuid() {
+			return fmt.Errorf("the directory %s belongs to uid %d, who could put another program in the place of %s; move it, or: chown root %s", dir, uid, name, dir)
 		}
 		if dir == filepath.Dir(dir) {
 			return nil

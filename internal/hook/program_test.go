@@ -178,3 +178,37 @@ func FuzzMessage(f *testing.F) {
 		}
 	})
 }
+
+// TestProgramBehindLink: what lies behind a link is held to the same rules, and
+// so is who owns the directories on the way.
+func TestProgramBehindLink(t *testing.T) {
+	open := t.TempDir()
+	prog, link := filepath.Join(open, "hook"), filepath.Join(t.TempDir(), "link")
+	if err := os.WriteFile(prog, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(prog, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := trusted(link); err != nil {
+		t.Errorf("a link to a good program: %v", err)
+	}
+	if err := os.Chmod(open, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := trusted(link); err == nil || !strings.Contains(err.Error(), "everybody may write to the directory "+open) {
+		t.Errorf("a link into a directory of everybody: %v", err)
+	}
+	if os.Geteuid() != 0 {
+		return // only root can give a directory away
+	}
+	if err := os.Chmod(open, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(open, 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if err := trusted(link); err == nil || !strings.Contains(err.Error(), "belongs to uid 12345") {
+		t.Errorf("a program in somebody's directory: %v", err)
+	}
+}
