@@ -124,8 +124,9 @@ type Group struct {
 type Policy struct {
 	User        string
 	UserID      int64
-	Mounts      []Mount // the home first, as Path "/"
-	Rules       []Rule  // sorted by descending length of Path
+	Groups      []string // names
+	Mounts      []Mount  // the home first, as Path "/"
+	Rules       []Rule   // sorted by descending length of Path
 	Quota       Quota
 	Bandwidth   Bandwidth
 	MaxSessions int

@@ -189,7 +189,7 @@ func TestFoldPrecedence(t *testing.T) {
 	}
 	got := Fold(u, []Group{other, g2, g1}) // the user's order counts, not this one
 	want := Policy{
-		User: "ann", UserID: 4, Quota: Quota{Bytes: 10, Files: 5}, Bandwidth: Bandwidth{Down: 8, Up: 7}, MaxSessions: 3,
+		User: "ann", UserID: 4, Groups: []string{"one", "gone", "two"}, Quota: Quota{Bytes: 10, Files: 5}, Bandwidth: Bandwidth{Down: 8, Up: 7}, MaxSessions: 3,
 		Mounts: []Mount{{Path: "/", Source: "/srv/one/ann"}, {Path: "/mine", Source: "/own"}, {Path: "/shared", Source: "/data/one"}, {Path: "/two", Source: "/two"}},
 		Rules:  []Rule{{Path: "/shared", Rights: ReadOnly}, {Path: "/mine", Rights: Upload}, {Path: "/", Rights: ReadWrite}},
 	}

@@ -74,7 +74,7 @@ func firstList[T any](own, group []T) []T {
 // for one folder does not take away the rest.
 func Fold(u User, groups []Group) Policy {
 	u = u.Inherit(groups)
-	p := Policy{User: u.Name, UserID: u.ID, Quota: u.Quota, Bandwidth: u.Bandwidth, MaxSessions: u.MaxSessions}
+	p := Policy{User: u.Name, UserID: u.ID, Groups: u.Groups, Quota: u.Quota, Bandwidth: u.Bandwidth, MaxSessions: u.MaxSessions}
 	if u.Home != "" {
 		p.Mounts = append(p.Mounts, Mount{Path: "/", Source: u.Home})
 	}

@@ -180,6 +180,15 @@ func (k *checker) askHook(h *Hook, key string) {
 	if h.Deliver == DeliverMail {
 		k.fail(key+".mode", "mail gives no answer; write mode = \"notify\", or deliver = \"webhook\" or \"program\"")
 	}
+	// These are not known before it happens, so nobody would ever be asked.
+	switch {
+	case h.MinSize > 0:
+		k.fail(key+".min_size", "the size is not known when mode = \"ask\" asks; leave min_size out")
+	case h.MaxSize > 0:
+		k.fail(key+".max_size", "the size is not known when mode = \"ask\" asks; leave max_size out")
+	case h.Outcome == "failed":
+		k.fail(key+".outcome", "nothing has failed when mode = \"ask\" asks; leave outcome out")
+	}
 	if h.Timeout.Std() > askMax {
 		k.fail(key+".timeout", "%s is too long with mode = \"ask\", for which a client waits; the most is 1m", h.Timeout)
 	}

@@ -254,6 +254,27 @@ func (b *Bus) Asks(k Kind) bool {
 	return slices.ContainsFunc(b.hooks, func(h *hook) bool { return wants(h.kinds, k) })
 }
 
+// Asking reports whether there is any hook to ask.
+func (b *Bus) Asking() bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return len(b.hooks) > 0
+}
+
+type groupsKey struct{}
+
+// WithGroups says to the hooks that are asked with ctx which groups the user of
+// the event has now. They may come from a directory and be nowhere else.
+func WithGroups(ctx context.Context, groups []string) context.Context {
+	return context.WithValue(ctx, groupsKey{}, groups)
+}
+
+// GroupsIn returns what WithGroups said.
+func GroupsIn(ctx context.Context) (groups []string, ok bool) {
+	groups, ok = ctx.Value(groupsKey{}).([]string)
+	return groups, ok
+}
+
 // Ask puts e, which has not happened yet, to the hooks of its kind one after
 // the other. The first refusal ends it and is returned: the fault of the hook,
 // or fault.Denied when it has none. A hook that is not done by the deadline

@@ -273,6 +273,9 @@ func (r *Runner) enqueue(ctx context.Context, s *Set, es []events.Event) error {
 }
 
 func (r *Runner) groups(ctx context.Context, user string) []string {
+	if groups, ok := events.GroupsIn(ctx); ok {
+		return groups
+	}
 	if user == "" || r.o.Groups == nil {
 		return nil
 	}

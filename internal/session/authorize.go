@@ -123,14 +123,14 @@ func (s *Session) authorizeIn(v *view, o op, name string) (place, error) {
 	return p, nil
 }
 
-// follow finds the place that links on the way lead to, where rules treat
-// places differently: a rule holds for what lies below its path, by whatever
+// follow finds the place that links on the way lead to, where rules or hooks
+// treat places differently: a rule holds for what lies below its path, by whatever
 // name it is reached. A link made when it pointed to a free place may point to
 // another since it was moved, or may have been laid by somebody with access to
 // the disk. The storage confines the user whatever this says.
 func (s *Session) follow(p *place, o op) error {
 	r, ok := p.fs.(vfs.Resolver)
-	if !ok || !p.v.ruled || p.v.mounts.Virtual(p.name) {
+	if !ok || !p.v.ruled && !s.m.asking() || p.v.mounts.Virtual(p.name) {
 		return nil
 	}
 	real, err := r.Resolve(s.ctx, p.rel, !rules[o].entry)

@@ -21,7 +21,8 @@ const maxGrant = 4 << 20
 // File is an open file whose bytes are paced, charged and counted. Read,
 // Write, Grant, Moved and Commit are for one goroutine at a time; ReadAt,
 // WriteAt and Close may be called concurrently. Close must be called in the end
-// and publishes exactly one event.
+// and publishes one event, and another one for a handle that was both written
+// to and read from.
 type File struct {
 	s     *Session
 	place place
@@ -30,6 +31,7 @@ type File struct {
 	up    bool // bytes go to the storage
 	quiet bool // part of another operation, which publishes its own event
 	local bool // nothing crosses the network: no pace, not in the live totals
+	shows bool // a handle for writing that can read what was there before
 	track bool // what the storage gains is wanted: for the charge, or by a move
 	start time.Time
 	size  int64 // octets to move, 0 unknown
@@ -49,6 +51,7 @@ type File struct {
 	dFiles int64
 
 	moved  atomic.Int64
+	shown  atomic.Int64 // read through a handle that shows
 	credit atomic.Int64 // granted and not moved yet
 	full   atomic.Bool  // the quota event was published
 	denied error        // the quota is used up; one octet may be tried, see Grant
@@ -477,16 +480,21 @@ func (f *File) Close(cause error) error {
 	f.unpaced(f.credit.Swap(0))
 	f.s.remove(f)
 	if !f.quiet {
-		if perr := f.publish(ctx, cause); err == nil {
+		if perr := f.publish(ctx, f.kind, f.moved.Load(), cause); err == nil {
 			err = perr
+		}
+		if n := f.shown.Load(); n > 0 {
+			if perr := f.publish(ctx, events.Download, n, nil); err == nil {
+				err = perr
+			}
 		}
 	}
 	return err
 }
 
-func (f *File) publish(ctx context.Context, cause error) error {
-	e := f.s.g.event(f.kind)
-	e.User, e.Path, e.Bytes = f.s.user, f.name, f.moved.Load()
+func (f *File) publish(ctx context.Context, k events.Kind, n int64, cause error) error {
+	e := f.s.g.event(k)
+	e.User, e.Path, e.Bytes = f.s.user, f.name, n
 	e.Took = f.s.m.conf.Now().Sub(f.start)
 	if cause != nil {
 		e.Fault, e.Detail = fault.KindOf(cause), cause.Error()

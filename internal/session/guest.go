@@ -184,7 +184,7 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 	if err := u.Usable(m.conf.Now(), from.Remote.Addr(), from.Protocol); err != nil {
 		return nil, g.failed(ctx, a, from, name, err.Error(), limits.BadPassword)
 	}
-	switch err := g.permitted(ctx, name); fault.KindOf(err) {
+	switch err := g.permitted(ctx, name, u.Groups); fault.KindOf(err) {
 	case fault.None:
 	case fault.Denied: // the words of a wrong password: a guesser must not learn that it was right
 		return nil, g.failed(ctx, a, from, name, err.Error(), limits.BadPassword)
@@ -203,13 +203,13 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 }
 
 // permitted puts a log-in to the synchronous hooks, if any.
-func (g *Guest) permitted(ctx context.Context, name string) error {
+func (g *Guest) permitted(ctx context.Context, name string, groups []string) error {
 	if g.m.bus == nil || !g.m.bus.Asks(events.Login) {
 		return nil
 	}
 	e := g.event(events.Login)
 	e.User = name
-	return g.m.bus.Ask(ctx, e)
+	return g.m.bus.Ask(events.WithGroups(ctx, groups), e)
 }
 
 // ready checks that a log-in makes sense now.

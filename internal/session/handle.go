@@ -60,8 +60,11 @@ func (f *File) pacedRead(n int64) (int64, error) {
 
 func (f *File) readback(granted, n int64) {
 	f.s.pace.ReturnDown(granted - n)
-	if !f.up {
+	switch {
+	case !f.up:
 		f.moved.Add(n)
+	case f.shows:
+		f.shown.Add(n)
 	}
 	f.s.sent.Add(n)
 	f.s.m.sent.Add(n)

@@ -38,7 +38,7 @@ func (s *Session) openFile(ctx context.Context, name string, offset int64, k eve
 		return nil, s.notFile(&p, "download")
 	}
 	if k == events.Download {
-		if err := s.ask(ctx, k, p.name, ""); err != nil {
+		if err := s.ask(ctx, k, &p, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -110,7 +110,7 @@ func (s *Session) create(ctx context.Context, name string, o vfs.CreateOptions, 
 		return nil, err
 	}
 	if k == events.Upload {
-		if err := s.ask(ctx, k, p.name, ""); err != nil {
+		if err := s.ask(ctx, k, &p, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -217,8 +217,14 @@ func (s *Session) openHandle(ctx context.Context, name string, flag int, perm fs
 		f.charge = p.charge()
 		f.track = f.charge != nil
 	}
-	if err := s.ask(ctx, k, p.name, ""); err != nil {
+	if err := s.ask(ctx, k, &p, nil); err != nil {
 		return nil, err
+	}
+	if f.shows = f.shows && flag&accessMode == os.O_RDWR && flag&os.O_TRUNC == 0; f.shows {
+		// It is a download as well, of what others have put there.
+		if err := s.ask(ctx, events.Download, &p, nil); err != nil {
+			return nil, err
+		}
 	}
 	if f.track {
 		if err := f.reserve(ctx, &vfs.CreateOptions{}, true); err != nil {
@@ -248,6 +254,7 @@ func (f *File) handleRights(ctx context.Context, flag *int) error {
 	p := &f.place
 	have := p.rights()
 	i, err := p.fs.Stat(ctx, p.rel)
+	f.shows = err == nil
 	switch {
 	case err == nil && i.IsDir():
 		return fault.New(fault.WrongType, "open", p.name, errors.New("it is a directory"))

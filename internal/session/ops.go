@@ -98,15 +98,32 @@ func (v *view) hides() bool {
 	return false
 }
 
-// ask puts an operation to the synchronous hooks, if any.
-func (s *Session) ask(ctx context.Context, k events.Kind, name, target string) error {
+// ask puts an operation to the synchronous hooks, if any. A hook that is for
+// some paths holds for what lies there, by whatever name it is reached: where
+// links lead elsewhere, the hooks are asked about those names as well.
+func (s *Session) ask(ctx context.Context, k events.Kind, p *place, target *place) error {
 	if s.m.bus == nil || !s.m.bus.Asks(k) {
 		return nil
 	}
+	ctx = events.WithGroups(ctx, p.v.policy.Groups)
 	e := s.g.event(k)
-	e.Path, e.Target = name, target
+	e.Path = p.name
+	linked := p.real != ""
+	if target != nil {
+		e.Target = target.name
+		linked = linked || target.real != ""
+	}
+	if err := s.m.bus.Ask(ctx, e); err != nil || !linked {
+		return err
+	}
+	e.Path = p.where()
+	if target != nil {
+		e.Target = target.where()
+	}
 	return s.m.bus.Ask(ctx, e)
 }
+
+func (m *Manager) asking() bool { return m.bus != nil && m.bus.Asking() }
 
 // tell publishes what came of a change and returns err, or why the event could
 // not be kept when it must be. Everyday misses (no such file, exists
@@ -139,7 +156,7 @@ func (s *Session) change(ctx context.Context, o op, k events.Kind, name string, 
 		return err
 	}
 	shown = p.name
-	if err := s.ask(ctx, k, p.name, ""); err != nil {
+	if err := s.ask(ctx, k, &p, nil); err != nil {
 		return err
 	}
 	return p.fail(rules[o].name, do(p))
@@ -302,7 +319,7 @@ func (s *Session) link(ctx context.Context, target, name string, do func(p, t pl
 	if p.v.mounts.Virtual(p.name) {
 		return fault.New(fault.Exist, "link", p.name, nil)
 	}
-	if err := s.ask(ctx, events.Link, p.name, t.name); err != nil {
+	if err := s.ask(ctx, events.Link, &p, &t); err != nil {
 		return err
 	}
 	return p.fail("link", do(p, t))

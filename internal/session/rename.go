@@ -50,7 +50,7 @@ func (s *Session) Rename(ctx context.Context, from, to string, replace bool) (er
 	if err := s.movable(ctx, &src, &dst, info, replace); err != nil {
 		return err
 	}
-	if err := s.ask(ctx, events.Rename, src.name, dst.name); err != nil {
+	if err := s.ask(ctx, events.Rename, &src, &dst); err != nil {
 		return err
 	}
 	if src.mount != dst.mount {
@@ -202,7 +202,7 @@ func (s *Session) Copy(ctx context.Context, from, to string) (n int64, err error
 	if src.name == dst.name {
 		return 0, fault.New(fault.Exist, "copy", src.name, errors.New("source and target are the same"))
 	}
-	if err := s.ask(ctx, events.Copy, src.name, dst.name); err != nil {
+	if err := s.ask(ctx, events.Copy, &src, &dst); err != nil {
 		return 0, err
 	}
 	f, err := s.copyFile(ctx, src, dst, vfs.CreateOptions{}, events.Copy, place.charge0)
