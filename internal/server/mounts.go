@@ -38,6 +38,7 @@ type storages struct {
 	dirs   map[string]*openDir
 	memory map[string]*memfs.FS
 	seen   map[string]bool // directories opened since the start
+	swept  map[string]bool // and those swept, or about to be
 }
 
 type openDir struct {
@@ -46,7 +47,7 @@ type openDir struct {
 }
 
 func newStorages(ctx context.Context, log *slog.Logger, dataDir string) *storages {
-	return &storages{ctx: ctx, log: log, dataDir: dataDir, dirs: map[string]*openDir{}, memory: map[string]*memfs.FS{}, seen: map[string]bool{}}
+	return &storages{ctx: ctx, log: log, dataDir: dataDir, dirs: map[string]*openDir{}, memory: map[string]*memfs.FS{}, seen: map[string]bool{}, swept: map[string]bool{}}
 }
 
 // sharedDir is one session's use of a directory. All abilities of the
@@ -134,7 +135,10 @@ func (s *storages) openDir(dir, at string) (*localfs.FS, error) {
 		return f, nil
 	}
 	s.seen[dir] = true
-	s.sweeps.Go(func() { s.sweep(dir) })
+	if !s.swept[dir] { // the accounts of this server are swept at its start, those of a directory service here
+		s.swept[dir] = true
+		s.sweeps.Go(func() { s.sweep(dir) })
+	}
 	if within(s.dataDir, dir) {
 		s.log.Warn("this directory is served to users and contains the server's data directory, with its database and keys; move one of them", "dir", dir, "data_dir", s.dataDir)
 	}
@@ -147,6 +151,9 @@ const sweepAge = 48 * time.Hour
 // sweep removes what uploads left behind that a crash or a power failure cut
 // off, beside the sessions.
 func (s *storages) sweep(dir string) int {
+	s.mu.Lock()
+	s.swept[dir] = true
+	s.mu.Unlock()
 	s.broom.Lock()
 	defer s.broom.Unlock()
 	f, err := localfs.New(dir, localfs.Options{})
