@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
+	"github.com/portreeve/portreeve/internal/certs"
 	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/ports"
 	"github.com/portreeve/portreeve/internal/server"
@@ -52,8 +55,8 @@ type checked struct {
 func (a *app) checkCommand() *cobra.Command {
 	var asJSON, crypto bool
 	c := &cobra.Command{Use: "check [FILE]", Short: "Check a configuration file and show the ports it opens", Args: args("[FILE]"),
-		Long: `Check a configuration file without starting anything. All mistakes are listed,
-each with file and line; then the exit code is 1. It is 3 when the file is
+		Long: `Check a configuration file without starting anything, and the certificates it
+names. All mistakes are listed, each with file and line; then the exit code is 1. It is 3 when the file is
 well-formed but cannot work on this machine.`,
 		RunE: func(cmd *cobra.Command, files []string) error {
 			file := a.configFile()
@@ -67,6 +70,12 @@ well-formed but cannot work on this machine.`,
 			var mistakes config.Errors
 			if err != nil && !errors.As(err, &mistakes) {
 				return err
+			}
+			if cfg != nil {
+				mistakes = certificateMistakes(cfg, file)
+				if err = nil; len(mistakes) > 0 {
+					cfg, err = nil, mistakes
+				}
 			}
 			if asJSON {
 				return a.checkJSON(file, cfg, mistakes)
@@ -84,6 +93,30 @@ well-formed but cannot work on this machine.`,
 	c.Flags().BoolVar(&crypto, "crypto", false, "list the algorithms of the crypto policies instead")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// certificateMistakes reads the certificates that the file names, as a start
+// does. Without any nothing is read, since that would make one; and a key that
+// only the server's user may read is no mistake of the file.
+func certificateMistakes(cfg *config.Config, file string) config.Errors {
+	if cfg.TLS.Cert == "" && len(cfg.TLS.Certificates) == 0 && cfg.TLS.ClientCA == "" {
+		return nil
+	}
+	own := *cfg
+	own.Listen, own.Admin.Address = nil, "" // they ask for a self-signed one
+	own.TLS.ACME = config.ACME{}
+	_, err := certs.Open(&own, slog.New(slog.DiscardHandler))
+	each := []error{err}
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		each = all.Unwrap()
+	}
+	var out config.Errors
+	for _, e := range each {
+		if e != nil && !errors.Is(e, fs.ErrPermission) {
+			out = append(out, config.Error{File: file, Key: "tls", Text: e.Error()})
+		}
+	}
+	return out
 }
 
 func (a *app) checkJSON(file string, cfg *config.Config, mistakes config.Errors) error {

@@ -32,7 +32,7 @@ func (st *state) read(what, name string) ([]byte, fs.FileInfo, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, fmt.Errorf("%s %s does not exist; check the path in the configuration", what, name)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, nil, fmt.Errorf("%s %s cannot be read: permission denied; let the user that runs the server read it, with chgrp and chmod 640", what, name)
+		return nil, nil, fmt.Errorf("%s %s cannot be read: %w; let the user that runs the server read it, with chgrp and chmod 640", what, name, fs.ErrPermission)
 	case err != nil:
 		return nil, nil, fmt.Errorf("%s %s cannot be read: %w", what, name, err)
 	}
