@@ -47,7 +47,11 @@ func (a *app) load() (*config.Config, error) {
 		if !exists(quickDir) {
 			return nil, errNoConfig
 		}
-		return config.QuickStart(quickDir, "", a.env...)
+		cfg, err := config.QuickStart(quickDir, "", a.env...)
+		if err == nil {
+			server.QuickLimits(cfg)
+		}
+		return cfg, err
 	}
 	return config.Load(file, a.env, nil)
 }

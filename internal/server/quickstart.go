@@ -87,7 +87,7 @@ func QuickStart(o QuickOptions) (*Quick, error) {
 		return nil, err
 	}
 	defer lock.unlock()
-	quickLimits(cfg, ports.Host().Facts())
+	QuickLimits(cfg)
 	q := &Quick{Config: cfg, Dir: dir, Home: filepath.Join(dir, quickFiles), Passive: cfg.FTP.Passive.Ports.String()}
 	if err := q.choosePorts(); err != nil {
 		return nil, err
@@ -108,6 +108,10 @@ func QuickStart(o QuickOptions) (*Quick, error) {
 
 // quickRanges are passive ranges for a first try, the best first.
 var quickRanges = []config.PortRange{{First: 50000, Last: 50099}, {First: 30000, Last: 30099}, {First: 20000, Last: 20099}}
+
+// QuickLimits gives cfg the limits of a quick start on this machine, so that
+// other commands judge the server that runs and not the defaults of a real one.
+func QuickLimits(cfg *config.Config) { quickLimits(cfg, ports.Host().Facts()) }
 
 // quickLimits replaces defaults that are meant for a real server, unless the
 // environment has set them: fewer connections, and a small passive range that
