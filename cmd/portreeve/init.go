@@ -41,7 +41,7 @@ and what to do next. An existing file is never overwritten.`,
 	fl.Uint16Var(&f.ftpPort, "ftp-port", 0, "control `PORT` of FTP with explicit TLS (default: 21, or 2121 where only root may use 21)")
 	fl.Uint16Var(&f.ftpsPort, "ftps-port", 0, "`PORT` of implicit FTPS (default: 990 or 2990)")
 	fl.Uint16Var(&f.sftpPort, "sftp-port", 2022, "`PORT` of SFTP and SCP; 22 is often the system's own")
-	fl.StringVar(&f.passive, "passive-ports", "50000-50999", "`RANGE` of ports for passive data connections")
+	fl.StringVar(&f.passive, "passive-ports", "", "`RANGE` of ports for passive data connections (default: 50000-50999, or 30000-30999 where the system gives the former to outgoing connections)")
 	fl.StringVar(&f.public, "public-address", "", "`ADDRESS` or name that clients outside of a NAT reach")
 	fl.StringVar(&f.user, "user", "", "make a first account with this `NAME`")
 	fl.StringVar(&f.home, "home", "", "its home `DIR` (default: in the data directory)")
@@ -67,6 +67,9 @@ func (a *app) initialise(cmd *cobra.Command, f *initFlags) error {
 	}
 	if file == "" {
 		file = "portreeve.toml"
+	}
+	if f.passive == "" {
+		f.passive = passiveRange(ports.Host().Facts())
 	}
 	text := f.file(file)
 	// A bad flag must not leave a bad file behind.
@@ -108,6 +111,7 @@ func (a *app) initialise(cmd *cobra.Command, f *initFlags) error {
 			fmt.Fprintf(a.out, "  %s %s\n", k.Type, k.Fingerprint)
 		}
 	}
+	a.formerAccounts(cmd, cfg)
 	if f.admin != "" {
 		if err := a.firstAdministrator(cmd.Context(), cfg, f); err != nil {
 			return err
@@ -119,6 +123,28 @@ func (a *app) initialise(cmd *cobra.Command, f *initFlags) error {
 		}
 	}
 	return a.nextSteps(file, f, cfg)
+}
+
+// formerAccounts names the accounts that are in the data directory already: of a
+// quick start, mostly, whose password has been on a screen. They are about to
+// be reachable from other machines.
+func (a *app) formerAccounts(cmd *cobra.Command, cfg *config.Config) {
+	if !exists(filepath.Join(cfg.DataDir, "portreeve.db")) {
+		return
+	}
+	a.withAccounts(cmd, func(ctx context.Context, acc accounts) error { // whoever cannot read them cannot serve them either
+		users, _, err := acc.Users(ctx, admin.ListOptions{Limit: 10})
+		if err != nil || len(users) == 0 {
+			return err
+		}
+		names := []string{}
+		for _, u := range users {
+			names = append(names, u.Name)
+		}
+		fmt.Fprintf(a.out, "accounts that %s has already, and that can log in here, too: %s\n  whoever should not: portreeve user rm NAME\n",
+			plain(cfg.DataDir), strings.Join(names, ", "))
+		return nil
+	})
 }
 
 func (a *app) firstUser(ctx context.Context, cfg *config.Config, f *initFlags, secret string, show bool) error {
@@ -138,7 +164,7 @@ func (a *app) firstUser(ctx context.Context, cfg *config.Config, f *initFlags, s
 		if !show {
 			secret = ""
 		}
-		return a.madeUser(u, secret, false)
+		return a.madeUser(u, u.Home, secret, false)
 	})
 }
 
@@ -244,6 +270,19 @@ func (f *initFlags) file(name string) string {
 		text += fmt.Sprintf(adminText, strconv.Quote(f.adminAddress))
 	}
 	return text
+}
+
+// passiveRange is a range for passive data connections that the system does
+// not give to outgoing connections, as it does with the customary 50000-50999
+// on Linux.
+func passiveRange(host ports.HostFacts) string {
+	def := config.Default().FTP.Passive.Ports
+	for _, r := range []config.PortRange{def, {First: 30000, Last: 30999}, {First: 20000, Last: 20999}} {
+		if e := host.Ephemeral; r.Last < e.First || e.Last < r.First {
+			return r.String()
+		}
+	}
+	return def.String()
 }
 
 func choose[T any](cond bool, yes, no T) T {
