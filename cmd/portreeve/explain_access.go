@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,7 +42,13 @@ func (a *app) explainAccess() *cobra.Command {
 				if asJSON {
 					return writeJSON(a.out, x)
 				}
-				return a.showAccess(x)
+				if err := a.showAccess(x); err != nil {
+					return err
+				}
+				if why := missing(x.Storage); why != "" && a.remoteServer() == "" {
+					fmt.Fprintf(a.out, "\nwarning: log-ins fail: %s\n", why)
+				}
+				return nil
 			})
 		}}
 	f := c.Flags()
@@ -47,6 +57,23 @@ func (a *app) explainAccess() *cobra.Command {
 	f.StringVar(&protocol, "protocol", "", "judge a log-in by this `PROTOCOL`")
 	f.StringVar(&at, "at", "", "judge a log-in at this `TIME` (default: now)")
 	return c
+}
+
+// missing says what keeps a session from opening a directory of this machine, as
+// far as another process can tell; "" when nothing does. The last component is
+// made at the log-in.
+func missing(dir string) string {
+	if !filepath.IsAbs(dir) {
+		return ""
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case err == nil && !info.IsDir():
+		return fmt.Sprintf("%s is not a directory", plain(dir))
+	case errors.Is(err, fs.ErrNotExist) && !exists(filepath.Dir(dir)):
+		return fmt.Sprintf("the directory %s does not exist, nor the one it is in; make it, or correct the account's home", plain(dir))
+	}
+	return ""
 }
 
 func (a *app) showAccess(x account.Explanation) error {

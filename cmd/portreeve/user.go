@@ -85,7 +85,7 @@ func (a *app) userAdd() *cobra.Command {
 				if show {
 					shown = secret
 				}
-				return a.madeUser(u, shown, asJSON)
+				return a.madeUser(u, homeOf(ctx, acc, u), shown, asJSON)
 			})
 		}}
 	flags.register(c.Flags())
@@ -103,11 +103,24 @@ type newAccount struct {
 	Password string `json:"password,omitempty"`
 }
 
-func (a *app) madeUser(u account.User, password string, asJSON bool) error {
+// homeOf is the home of an account for people: its own, or the one that it has
+// from a group.
+func homeOf(ctx context.Context, acc accounts, u account.User) string {
+	if u.Home != "" || len(u.Groups) == 0 {
+		return orDash(u.Home)
+	}
+	x, err := acc.Access(ctx, u.Name, account.Question{Path: "/"})
+	if err != nil || x.Storage == "" {
+		return "none: neither the account nor a group has one"
+	}
+	return x.Storage + " (from a group)"
+}
+
+func (a *app) madeUser(u account.User, home, password string, asJSON bool) error {
 	if asJSON {
 		return writeJSON(a.out, newAccount{u, password})
 	}
-	fmt.Fprintf(a.out, "user %s made, home %s\n", u.Name, plain(u.Home))
+	fmt.Fprintf(a.out, "user %s made, home %s\n", u.Name, plain(home))
 	if password != "" {
 		fmt.Fprintf(a.out, "password: %s\n", password)
 	}
@@ -149,7 +162,11 @@ func listUsers(out, note io.Writer, users []account.User) error {
 	}
 	rows := [][]string{{"NAME", "STATE", "RIGHTS", "QUOTA", "LAST LOGIN", "HOME"}}
 	for _, u := range users {
-		rows = append(rows, []string{u.Name, userState(u), rightsText(u), limit(u.Quota.Bytes), when(u.LastLogin), u.Home})
+		home := u.Home
+		if home == "" {
+			home = choose(len(u.Groups) > 0, "(of a group)", "-")
+		}
+		rows = append(rows, []string{u.Name, userState(u), rightsText(u), limit(u.Quota.Bytes), when(u.LastLogin), home})
 	}
 	return table(out, rows)
 }
@@ -166,7 +183,7 @@ func (a *app) userShow() *cobra.Command {
 				if asJSON {
 					return writeJSON(a.out, u)
 				}
-				return showUser(a.out, u)
+				return showUser(a.out, u, homeOf(ctx, acc, u))
 			})
 		}}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -45,7 +45,7 @@ func (u *userFlags) register(f *pflag.FlagSet) {
 
 // registerShared adds the flags that users and groups have in common.
 func (u *userFlags) registerShared(f *pflag.FlagSet) {
-	f.StringVar(&u.home, "home", "", "`DIR` of this machine that the user sees as /")
+	f.StringVar(&u.home, "home", "", "`DIR` of this machine that the user sees as /; %u in a group's is the user's name")
 	f.StringVar(&u.comment, "comment", "", "`TEXT` for administrators")
 	f.StringVar(&u.rights, "rights", "", "what the user may do: ro, rw, or a `LIST` of list,download,upload,overwrite,append,delete,rename,mkdir,rmdir,chmod,times,link")
 	f.StringArrayVar(&u.rules, "rule", nil, "rights below a path, `PATH=RIGHTS`, such as /in=ro; PATH= removes the rule")

@@ -38,9 +38,9 @@ func rightsText(u account.User) string {
 }
 
 // showUser prints every setting that says something.
-func showUser(w io.Writer, u account.User) error {
+func showUser(w io.Writer, u account.User, home string) error {
 	rows := [][]string{
-		{"name:", u.Name}, {"state:", userState(u)}, {"home:", u.Home},
+		{"name:", u.Name}, {"state:", userState(u)}, {"home:", home},
 	}
 	add := func(name, value string) {
 		if value != "" {
