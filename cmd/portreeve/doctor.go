@@ -68,8 +68,8 @@ Each finding names the cause, the box and the cure. Exit code 3: there are findi
 	fl.StringVar(&f.knownHosts, "known-hosts", "", "compare SSH host keys with this `FILE`, such as ~/.ssh/known_hosts")
 	fl.Uint16Var(&f.plainPort, "plain-port", 0, "`PORT` of FTP and explicit FTPS (default 21)")
 	fl.Uint16Var(&f.implicitPort, "implicit-port", 0, "`PORT` of implicit FTPS (default 990)")
-	fl.DurationVar(&f.timeout, "timeout", 7*time.Second, "how long to wait for each connection; under 4s some causes look alike")
-	fl.DurationVar(&f.idle, "idle", 20*time.Second, "how long to watch a quiet connection")
+	fl.DurationVar(&f.timeout, "timeout", 7*time.Second, "how `LONG` to wait for each connection; under 4s some causes look alike")
+	fl.DurationVar(&f.idle, "idle", 20*time.Second, "how `LONG` to watch a quiet connection")
 	fl.BoolVar(&f.quick, "quick", false, "do not watch a quiet connection")
 	return c
 }

@@ -32,7 +32,7 @@ func (a *app) explainCommand() *cobra.Command {
 			p := plan(cfg)
 			asked, text := doctor.Answer(strings.Join(words, " "), cfg, &p)
 			if asked == "" {
-				return usagef(cmd, "that question is not one this command knows; it understands: %s", strings.Join(doctor.Questions(), " "))
+				return usagef(cmd, "that question is not one this command knows; it understands:\n  %s", strings.Join(doctor.Questions(), "\n  "))
 			}
 			if asJSON {
 				return writeJSON(a.out, map[string]string{"question": asked, "answer": text})

@@ -34,6 +34,7 @@ provider says, mostly after an hour. With --token-stdin it is a token of
 "portreeve token add".`,
 		Example: `  portreeve login --server ftp.example.org:8443 --oidc
   portreeve login --server ftp.example.org:8443 --oidc --device
+  portreeve login --server ftp.example.org:8443 --ca selfsigned-cert.pem --token-stdin --once-of ops <token.txt
   portreeve --server ftp.example.org:8443 user list`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			server := a.remoteServer()

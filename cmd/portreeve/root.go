@@ -112,7 +112,7 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "portreeve",
 		Short: "File transfer server: FTP, explicit and implicit FTPS",
-		Long: `Portreeve is a file transfer server for FTP, explicit FTPS and implicit FTPS.
+		Long: `Portreeve is a file-transfer server for FTP, FTPS (explicit and implicit), SFTP and SCP.
 
 Try it:    portreeve serve      without a configuration it starts on this machine alone
 Set it up: portreeve init       writes portreeve.toml and a certificate

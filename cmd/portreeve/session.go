@@ -67,7 +67,7 @@ func sessionRows(ss []admin.Session, now time.Time) [][]string {
 func (a *app) sessionKick() *cobra.Command {
 	var user, reason string
 	c := &cobra.Command{Use: "kick [ID]", Short: "End a session, or all of a user", Args: args("[ID]"),
-		Example: `  portreeve session kick 4f3a9c
+		Example: `  portreeve session kick d853d316dae64d645828fc18
   portreeve session kick --user ann --reason "maintenance"`,
 		ValidArgsFunction: a.completeSessions,
 		RunE: func(cmd *cobra.Command, ids []string) error {

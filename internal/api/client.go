@@ -141,6 +141,10 @@ func (c *Client) send(ctx context.Context, method, path, version string, query u
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
+		var untrusted *tls.CertificateVerificationError
+		if c.base != "" && errors.As(err, &untrusted) {
+			return fault.Text(fault.Unavailable, fmt.Sprintf("the certificate of the server at %s cannot be verified: %v; give its own one, or that of its authority: portreeve login --ca FILE", c.base, untrusted.Err))
+		}
 		if c.base != "" {
 			return fault.Text(fault.Unavailable, fmt.Sprintf("the server at %s cannot be reached: %v", c.base, err))
 		}

@@ -142,7 +142,9 @@ func (c *Client) judgeDoor(d Door) []Finding {
 	implicit := d.port == c.opt.ImplicitPort
 	switch {
 	case d.Says == "ssh":
-		return []Finding{finding("WRONG_DOOR", Error, c.fill(), "port %d speaks SSH (%s): SFTP is another protocol than FTPS", d.port, d.Banner)}
+		f := finding("WRONG_DOOR", Error, c.fill(), "port %d speaks SSH (%s): SFTP is another protocol than FTPS", d.port, d.Banner)
+		f.Fix = fmt.Sprintf("use sftp://%s:%d for this port, or the port of the server's FTP", c.host, d.port)
+		return []Finding{f}
 	case strings.HasPrefix(d.Banner, "421"):
 		return []Finding{finding("BUSY", Error, c.fill(), "the server greets with %q", d.Banner)}
 	case d.Says == "other":

@@ -117,6 +117,7 @@ func (c *Client) judgeSSH(s *SSH) []Finding {
 	}
 	if c.opt.KnownHosts != "" && len(s.Keys) > 0 && !slices.ContainsFunc(s.Keys, func(k SSHKey) bool { return k.Known != "no" && k.Known != "" }) {
 		f := finding("SSH_HOSTKEY_UNKNOWN", Warning, c.fill(), "%s has no key of this server", c.opt.KnownHosts)
+		f.Fix = fmt.Sprintf("compare the fingerprint with what the administrator says, then: ssh-keyscan -p %d %s >>%s", s.addr.Port(), c.host, c.opt.KnownHosts)
 		for _, k := range s.Keys {
 			f.Evidence = append(f.Evidence, k.Type+" "+k.Fingerprint)
 		}

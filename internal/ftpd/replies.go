@@ -136,7 +136,7 @@ func (b *Backend) refuse(err error, p phase, op, name string) error {
 	if level < slog.LevelError {
 		level = slog.LevelDebug
 	}
-	b.opt.Log.Log(context.Background(), level, "refused", "listener", b.opt.Listener, "cmd", op, "path", name,
+	b.opt.Log.Log(context.Background(), level, "refused", "cmd", op, "path", name,
 		"code", reply.Code, "fault", fault.KindOf(err).String(), "err", err)
 	return &refusal{reply: reply, cause: err}
 }

@@ -272,11 +272,12 @@ func (p *Plan) ClientPage(server string) string {
 	if server == "" {
 		server = p.OutsideAddr()
 	}
+	title := "# Reaching the FTP server " + server
 	if server == "" {
-		server = "the server's address"
+		title, server = "# Reaching the FTP server", "the server's address"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Reaching the FTP server %s: the client's side\n\n", server)
+	fmt.Fprintf(&b, "%s: the client's side\n\n", title)
 	b.WriteString("Please let these TCP connections out, from the clients' computers (any source port) to the server:\n\n| To | Port | For |\n|---|---|---|\n")
 	active := []*Flow{}
 	for i := range p.Flows {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -74,6 +75,9 @@ func (m *Manager) view(ctx context.Context, p *account.Policy) (*view, error) {
 		f, err := m.open(ctx, p.Mounts[i], *p)
 		if err != nil {
 			shut()
+			if fe := (*fault.Error)(nil); errors.As(err, &fe) {
+				return nil, err // it names the mount already
+			}
 			return nil, fault.Wrap("open the storage of", p.Mounts[i].Path, err)
 		}
 		list = append(list, vfs.Mount{Path: p.Mounts[i].Path, FS: f, Data: &p.Mounts[i]})
