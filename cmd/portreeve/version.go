@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/fips140"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -18,11 +19,15 @@ type buildInfo struct {
 	Modified bool   `json:"modified,omitempty"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+	FIPS     string `json:"fips140,omitempty"` // the version of Go's module in FIPS 140-3 mode
 }
 
 func build() buildInfo {
 	b := buildInfo{Version: release, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
+	if fips140.Enabled() {
+		b.FIPS = fips140.Version()
+	}
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
@@ -54,6 +59,9 @@ func (a *app) versionCommand() *cobra.Command {
 			text := fmt.Sprintf("portreeve %s (%s, %s", b.Version, b.Go, b.Platform)
 			if b.Revision != "" {
 				text += ", revision " + b.Revision
+			}
+			if b.FIPS != "" {
+				text += ", FIPS 140-3 module " + b.FIPS
 			}
 			fmt.Fprintln(a.out, text+")")
 			return nil

@@ -70,6 +70,9 @@ func programs(cfg *config.Config) []string {
 
 // around is the directory of a file, and that of what it is a link to.
 func around(name string) []string {
+	if abs, err := filepath.Abs(name); err == nil { // --config may be relative
+		name = abs
+	}
 	out := []string{filepath.Dir(name)}
 	if real, err := filepath.EvalSymlinks(name); err == nil && filepath.Dir(real) != out[0] {
 		out = append(out, filepath.Dir(real))

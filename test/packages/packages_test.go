@@ -190,6 +190,13 @@ func upgrade(t *testing.T, m *machine) {
 	if n := m.show("portreeve.service", "NRestarts"); n != "0" || m.run("systemctl", "is-active", "portreeve.service") != "active" {
 		t.Errorf("the upgrade restarted the service %s times", n)
 	}
+	// The old process, the parent of the new one, stays for its last sessions;
+	// the service manager learns how the new one ends only after that.
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(m.run("cat", "/proc/"+m.show("portreeve.service", "MainPID")+"/status"), "\nPPid:\t1\n"); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the old process does not end")
+		}
+	}
 	if v := m.run("portreeve", "--config", conf, "status"); !strings.Contains(v, "0.2.0") {
 		t.Errorf("an old process answers:\n%s", v)
 	}
