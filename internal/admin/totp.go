@@ -163,6 +163,9 @@ func (s *Service) VerifyToken(ctx context.Context, code string) (MadeToken, erro
 	if p == nil {
 		return MadeToken{}, fault.Text(fault.Invalid, "there is nobody to verify on the control socket")
 	}
+	if len(p.Scopes) == 0 { // of a token it would mean all that the administrator may
+		return MadeToken{}, fault.Text(fault.Denied, "this token has no scope that its administrator still has; make another one")
+	}
 	secret, err := s.store.AdministratorSecret(ctx, p.Name)
 	if err != nil {
 		return MadeToken{}, err

@@ -24,11 +24,16 @@ func dropCodes(h CodeHolder) string {
 }
 
 // SetTOTP keeps the secret of an account and the hashes of its recovery codes
-// in the place of those it had. An empty secret ends codes. fault.NotExist.
+// in the place of those it had. An empty secret ends codes. Tokens of an
+// administrator that were made with a code of the old secret, which may be in
+// other hands, end. fault.NotExist.
 func (db *DB) SetTOTP(ctx context.Context, h CodeHolder, name, secret string, recovery []string) error {
 	return db.update(ctx, "set TOTP of "+h.what+" "+name, func(q tx) error {
 		// The step stays: with the same secret back, no code becomes fresh again.
 		err := one(ctx, q, h.what, name, `UPDATE `+h.table+` SET totp_secret = $2, updated_at = $3 WHERE name = $1`, name, secret, micros(now()))
+		if err == nil && h == AdministratorCodes {
+			_, err = q.ExecContext(ctx, `DELETE FROM tokens WHERE verified = $2 AND administrator_id IN (SELECT id FROM administrators WHERE name = $1)`, name, bit(true))
+		}
 		if err != nil {
 			return err
 		}
