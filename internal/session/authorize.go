@@ -130,7 +130,7 @@ func (s *Session) authorizeIn(v *view, o op, name string) (place, error) {
 // the disk. The storage confines the user whatever this says.
 func (s *Session) follow(p *place, o op) error {
 	r, ok := p.fs.(vfs.Resolver)
-	if !ok || !p.v.ruled && !s.m.asking() || p.v.mounts.Virtual(p.name) {
+	if !ok || !p.v.ruled && !s.straight && !s.m.asking() || p.v.mounts.Virtual(p.name) {
 		return nil
 	}
 	real, err := r.Resolve(s.ctx, p.rel, !rules[o].entry)
@@ -141,6 +141,8 @@ func (s *Session) follow(p *place, o op) error {
 		return p.fail(rules[o].name, err)
 	case real == p.rel:
 		return nil
+	case s.straight:
+		return fault.New(fault.Denied, rules[o].name, p.name, errors.New("a link lies on the way, and tasks follow none"))
 	}
 	if mp := p.v.mount(p.mount).Path; mp != "/" {
 		real = strings.TrimSuffix(mp+real, "/")

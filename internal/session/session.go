@@ -22,11 +22,14 @@ import (
 // clean path is what permission, mount, quota, event and storage see.
 // It owns no goroutine and no timer: idle it is this struct and its storages.
 type Session struct {
-	m      *Manager
-	g      *Guest
-	user   string
-	method string   // how the user logged in; several methods are joined by "+"
-	proved []string // factors
+	m    *Manager
+	g    *Guest
+	user string
+	// straight: links are not followed, because a user may have laid them to a
+	// place where the user has fewer rights than the session.
+	straight bool
+	method   string   // how the user logged in; several methods are joined by "+"
+	proved   []string // factors
 	// Groups that a directory vouched for at the log-in, besides those of the row.
 	granted []string
 	began   time.Time

@@ -23,7 +23,7 @@ func (m *Manager) GroupsOf(name string) ([]string, bool) {
 // Steward is the server itself at work in the tree of an account, by order of
 // the configuration file. It has every right, and nothing else differs: paths,
 // mounts that are read-only, quota, questions to hooks and events are those of
-// any session, with protocol "task". Close must be called.
+// any session, with protocol "task". It follows no links. Close must be called.
 type Steward struct{ *Session }
 
 // Steward opens the tree of u for a task of that name. It counts against no
@@ -39,7 +39,7 @@ func (m *Manager) Steward(ctx context.Context, u account.User, task string) (*St
 	p.Rules = []account.Rule{{Path: "/", Rights: account.All}}
 	g := &Guest{m: m, id: newID(), origin: auth.Origin{Protocol: "task", Listener: task}, since: m.conf.Now()}
 	sh := m.share(u, p)
-	s := &Session{m: m, g: g, user: p.User, method: "task", began: g.since, who: sh.user, pace: m.limits.Pace(p.User, p.Bandwidth)}
+	s := &Session{m: m, g: g, user: p.User, method: "task", straight: true, began: g.since, who: sh.user, pace: m.limits.Pace(p.User, p.Bandwidth)}
 	v, err := m.view(ctx, sh.policy)
 	if err != nil {
 		m.unshare(u.Name)
