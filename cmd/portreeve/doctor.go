@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +27,7 @@ type doctorFlags struct {
 	write, clear, insecure           bool
 	plainPort, implicitPort          uint16
 	timeout, idle                    time.Duration
-	knownHosts                       string
+	knownHosts, ca                   string
 }
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -65,6 +67,7 @@ Each finding names the cause, the box and the cure. Exit code 3: there are findi
 	fl.BoolVar(&f.write, "write", false, "also store a small file, read it back and remove it")
 	fl.BoolVar(&f.clear, "clear", false, "with ftps://: also send the password unprotected, to compare")
 	fl.BoolVar(&f.insecure, "insecure", false, "with ftps:// and sftp://: send the password although certificate or host key cannot be verified")
+	fl.StringVar(&f.ca, "ca", "", "PEM `FILE` with the server's certificate or its authority, for a server that no public authority vouches for")
 	fl.StringVar(&f.knownHosts, "known-hosts", "", "compare SSH host keys with this `FILE`, such as ~/.ssh/known_hosts")
 	fl.Uint16Var(&f.plainPort, "plain-port", 0, "`PORT` of FTP and explicit FTPS (default 21)")
 	fl.Uint16Var(&f.implicitPort, "implicit-port", 0, "`PORT` of implicit FTPS (default 990)")
@@ -164,6 +167,11 @@ func (a *app) doctorThere(cmd *cobra.Command, address string, f *doctorFlags) er
 	if f.quick {
 		o.Idle = -1
 	}
+	if f.ca != "" {
+		if o.Roots, err = rootsWith(f.ca); err != nil {
+			return err
+		}
+	}
 	if f.passwordStdin {
 		if o.Password, err = a.readPassword(); err != nil {
 			return err
@@ -243,6 +251,22 @@ func showReport(w io.Writer, r *doctor.Report, verbose bool) {
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n\n", n)
 	}
+}
+
+// rootsWith returns the authorities of the system and those of a PEM file.
+func rootsWith(file string) (*x509.CertPool, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--ca: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("--ca: %s contains no certificate in PEM form", plain(file))
+	}
+	return pool, nil
 }
 
 func showSSH(w io.Writer, s *doctor.SSH, verbose bool) {

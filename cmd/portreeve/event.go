@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/portreeve/portreeve/internal/admin"
+	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/events"
 )
 
@@ -39,10 +41,17 @@ func (f *eventFlags) add(c *cobra.Command) {
 	fl.BoolVar(&f.q.Failed, "failed", false, "only what did not succeed")
 	fl.StringVar(&f.format, "format", "", "write lines in this `FORMAT`: text, json, xferlog, w3c")
 	fl.BoolVar(&f.asJSON, "json", false, "the same as --format json")
+	c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(config.EventKinds, cobra.ShellCompDirectiveNoFileComp))
+	c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "json", "xferlog", "w3c"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // lines returns the chosen format, "" for the table.
 func (f *eventFlags) lines(cmd *cobra.Command) (events.Format, error) {
+	for _, k := range f.q.Kinds { // a misspelt one would look like silence
+		if !slices.Contains(config.EventKinds, k) {
+			return "", usagef(cmd, "--kind %q is not one of %s", k, strings.Join(config.EventKinds, ", "))
+		}
+	}
 	if f.asJSON {
 		return events.JSON, nil
 	}

@@ -71,7 +71,7 @@ func (p *problems) checkAuth(list []string, keyOnly bool) {
 		case slices.Contains(list[:i], f):
 			p.add(fmt.Sprintf("auth: %s is listed twice", f))
 		case f == FactorPassword && keyOnly:
-			p.add("auth: a password is asked for, but the account is key-only")
+			p.add("auth: a password is asked for, but the account is key-only; lift one of them: --auth any, or --key-only=false")
 		case f == FactorCode && i == 0:
 			p.add("auth: totp is a second factor; put publickey or password before it")
 		}
