@@ -21,7 +21,7 @@ func TestUnitExposure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"Type=notify", "NotifyAccess=main", "User=portreeve", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes",
+	for _, line := range []string{"Type=notify", "NotifyAccess=main", "ExecStop=/usr/bin/portreeve stop --config /etc/portreeve/portreeve.toml", "User=portreeve", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes",
 		"PrivateDevices=yes", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE", "MemoryDenyWriteExecute=yes", "SystemCallFilter=@system-service", "LimitNOFILE=65536", "WatchdogSec=30", "OOMPolicy=continue"} {
 		if !strings.Contains(string(b), "\n"+line+"\n") {
 			t.Errorf("the unit lacks %s", line)

@@ -205,10 +205,11 @@ func upgrade(t *testing.T, m *machine) {
 // bySocket stops the service and has its socket start it.
 func bySocket(t *testing.T, m *machine) {
 	t.Helper()
+	// After an upgrade, too, a stop must end the process in order and not kill it.
 	m.run("systemctl", "stop", "portreeve.service")
 	m.run("systemctl", "start", "portreeve.socket")
 	if out, _ := m.try("systemctl", "is-active", "portreeve.service"); strings.TrimSpace(out) != "inactive" {
-		t.Fatalf("the service is %s before anybody connects", out)
+		t.Fatalf("the service is %s before anybody connects\n%s", out, m.run("journalctl", "--no-pager", "-u", "portreeve.service", "-n", "30"))
 	}
 	transfer(t, m)
 	if m.run("systemctl", "is-active", "portreeve.service") != "active" {
