@@ -325,3 +325,15 @@ func TestAnswersOnUnusualPorts(t *testing.T) {
 		}
 	}
 }
+
+// Whoever is not root is refused by every tool alike, which is one thing to say.
+func TestFirewallUnread(t *testing.T) {
+	e := env(t, goodConfig)
+	e.Rules = func(context.Context) []firewall.RuleSet {
+		return []firewall.RuleSet{{Format: firewall.FormatNftables, Err: errors.New("not permitted\nyou must be root")}, {Format: firewall.FormatIptables, Err: errors.New("denied")}}
+	}
+	fs := checkFirewall(t.Context(), e)
+	if len(fs) != 1 || fs[0].Code != "FW_UNREAD" || fs[0].Cause != "not permitted you must be root" || !slices.Equal(fs[0].Evidence, []string{"denied"}) {
+		t.Errorf("%+v", fs)
+	}
+}

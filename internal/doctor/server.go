@@ -181,9 +181,10 @@ func checkFirewall(ctx context.Context, e *Env) []Finding {
 		read = firewall.ReadLocal
 	}
 	var out []Finding
+	var unread []string // each of the tools says the same to whoever is not root
 	for _, set := range read(ctx) {
 		if set.Err != nil {
-			out = append(out, finding("FW_UNREAD", Note, e.fill(), "%v", set.Err))
+			unread = append(unread, strings.Join(strings.Fields(set.Err.Error()), " "))
 			continue
 		}
 		r, err := firewall.Verify(set.Format, set.Text, *e.Plan())
@@ -194,6 +195,11 @@ func checkFirewall(ctx context.Context, e *Env) []Finding {
 		for _, d := range r.Drift {
 			out = append(out, e.drift(d))
 		}
+	}
+	if len(unread) > 0 {
+		f := finding("FW_UNREAD", Note, e.fill(), "%s", unread[0])
+		f.Evidence = unread[1:]
+		out = append(out, f)
 	}
 	return out
 }

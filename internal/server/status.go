@@ -2,6 +2,7 @@ package server
 
 import (
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/portreeve/portreeve/internal/config"
@@ -74,7 +75,11 @@ func (s *Server) Status() Status {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.ConfigFile = s.cfg.File()
+	if st.ConfigFile = s.cfg.File(); st.ConfigFile != "" { // for people in other directories
+		if abs, err := filepath.Abs(st.ConfigFile); err == nil {
+			st.ConfigFile = abs
+		}
+	}
 	st.Stopping = isClosed(s.stopping)
 	st.Warnings = append(st.Warnings, s.warnings...)
 	for _, p := range s.pools {
