@@ -398,6 +398,37 @@ func TestIdempotentCreates(t *testing.T) {
 	}
 }
 
+// TestReplayNeedsTheRights: an answer with a secret is not given again to a
+// token of the same administrator that may do less, nor does its refusal stand
+// in the way of one that may do it.
+func TestReplayNeedsTheRights(t *testing.T) {
+	n := newNetwork(t)
+	less, err := n.svc.CreateToken(t.Context(), admin.NewToken{Administrator: "ops", Scopes: []string{"read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const body = `{"administrator":"ops"}`
+	a := n.do("POST", "/v1/tokens", n.token, body, "Idempotency-Key", "1")
+	if a.status != 201 {
+		t.Fatal(a.status, a.body)
+	}
+	if b := n.do("POST", "/v1/tokens", less.Secret, body, "Idempotency-Key", "1"); b.status != 403 {
+		t.Errorf("a token for reading got %d %s", b.status, b.body)
+	}
+	if b := n.do("POST", "/v1/users", less.Secret, `{"name":"ann"}`, "Idempotency-Key", "2"); b.status != 403 {
+		t.Errorf("%d %s", b.status, b.body)
+	}
+	if b := n.do("POST", "/v1/users", n.token, `{"name":"ann"}`, "Idempotency-Key", "2"); b.status != 201 {
+		t.Errorf("the refusal of another token was replayed: %d %s", b.status, b.body)
+	}
+	if _, err := n.svc.EnableAdministratorTOTP(t.Context(), "ops"); err != nil {
+		t.Fatal(err)
+	}
+	if b := n.do("POST", "/v1/tokens", n.token, body, "Idempotency-Key", "1"); b.status != 403 {
+		t.Errorf("without the second factor: %d %s", b.status, b.body)
+	}
+}
+
 // TestPagesUnderInserts: who is there all the time is listed once, whatever
 // comes and goes meanwhile.
 func TestPagesUnderInserts(t *testing.T) {
