@@ -31,6 +31,7 @@ type File struct {
 	up    bool // bytes go to the storage
 	quiet bool // part of another operation, which publishes its own event
 	local bool // nothing crosses the network: no pace, not in the live totals
+	both  bool // a handle for reading and writing
 	shows bool // a handle for writing that can read what was there before
 	track bool // what the storage gains is wanted: for the charge, or by a move
 	start time.Time

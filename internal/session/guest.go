@@ -155,7 +155,14 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 	switch {
 	case err == nil:
 	case errors.Is(err, auth.ErrMore):
-		// No success yet: whoever has one factor owes the delays all the same.
+		// No success yet: whoever has one factor owes the delays all the same. One
+		// that came out of turn was not looked at, which the time must not tell.
+		if len(id.Proved) == 0 {
+			if err := a.Pad(ctx); err != nil {
+				a.Abandon()
+				return nil, fault.New(fault.Canceled, "login", "", err)
+			}
+		}
 		a.Abandon()
 		if len(id.Proved) > 0 {
 			next := past.with(name, id)

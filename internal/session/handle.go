@@ -23,6 +23,9 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 		}
 	}
 	if f.h != nil && f.kind == events.Upload {
+		if !f.both {
+			return 0, fault.New(fault.Denied, "download", f.name, errors.New("the file is not open for reading"))
+		}
 		if err := f.place.may(opDownload); err != nil {
 			return 0, err
 		}

@@ -209,7 +209,7 @@ func (s *Session) openHandle(ctx context.Context, name string, flag int, perm fs
 	if !ok {
 		return nil, fault.New(fault.Unsupported, "open", p.name, errors.New("this storage has no random access"))
 	}
-	f := &File{s: s, place: p, name: p.name, kind: k, up: writes}
+	f := &File{s: s, place: p, name: p.name, kind: k, up: writes, both: flag&accessMode == os.O_RDWR}
 	if writes {
 		if err := f.handleRights(ctx, &flag); err != nil {
 			return nil, err
@@ -220,7 +220,7 @@ func (s *Session) openHandle(ctx context.Context, name string, flag int, perm fs
 	if err := s.ask(ctx, k, &p, nil); err != nil {
 		return nil, err
 	}
-	if f.shows = f.shows && flag&accessMode == os.O_RDWR && flag&os.O_TRUNC == 0; f.shows {
+	if f.shows = f.shows && f.both && flag&os.O_TRUNC == 0; f.shows {
 		// It is a download as well, of what others have put there.
 		if err := s.ask(ctx, events.Download, &p, nil); err != nil {
 			return nil, err
