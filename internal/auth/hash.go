@@ -51,7 +51,7 @@ type Hasher struct {
 type HasherOptions struct {
 	Params Params        // [DefaultParams]
 	Slots  int           // hashes computed at once [number of CPUs]
-	Wait   time.Duration // how long one waits for a slot [2 s]
+	Wait   time.Duration // how long one waits for a slot [15 s]
 }
 
 // NewHasher returns a hasher; it fails on parameters that argon2 refuses.
@@ -63,7 +63,7 @@ func NewHasher(o HasherOptions) (*Hasher, error) {
 		o.Slots = runtime.NumCPU()
 	}
 	if o.Wait <= 0 {
-		o.Wait = 2 * time.Second
+		o.Wait = 15 * time.Second // a crowd that comes at once waits its turn; clients wait 30 s and more
 	}
 	a, err := argon2.New(argon2.WithVariant(argon2.VariantID), argon2.WithM(o.Params.MemoryKiB),
 		argon2.WithT(int(o.Params.Passes)), argon2.WithP(int(o.Params.Lanes)), argon2.WithK(32), argon2.WithS(16))

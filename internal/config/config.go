@@ -155,7 +155,7 @@ type Limits struct {
 	MaxConnections int      `toml:"max_connections" default:"10000" min:"0" reload:"live" doc:"Control connections at the same time; 0 is no limit."`
 	PerAddress     int      `toml:"per_address" default:"100" min:"0" reload:"live" doc:"Control connections at the same time from one IPv4 address or IPv6 /64; 0 is no limit."`
 	PerUser        int      `toml:"per_user" default:"0" min:"0" reload:"live" doc:"Sessions at the same time of one account; 0 is no limit."`
-	HalfOpen       int      `toml:"half_open" default:"20" min:"0" reload:"live" doc:"Connections at the same time from one address that have not logged in; 0 is no limit."`
+	HalfOpen       int      `toml:"half_open" default:"80" min:"0" reload:"live" doc:"Connections at the same time from one address that have not logged in; 0 is no limit."`
 	MaxHalfOpen    int      `toml:"max_half_open" default:"1000" min:"0" reload:"live" doc:"Connections at the same time, from all addresses, that have not logged in. From 70 percent of it on new ones are turned away at random, more the fuller it gets, so that a flood cannot keep everybody out; 0 is no limit."`
 	Allow          []Prefix `toml:"allow" example:"[\"192.0.2.0/24\"]" reload:"live" doc:"Networks that may connect at all. Empty is every network."`
 	Deny           []Prefix `toml:"deny" example:"[\"198.51.100.0/24\"]" reload:"live" doc:"Networks whose connections are dropped, also when allow lists them."`
