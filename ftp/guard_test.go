@@ -215,39 +215,6 @@ func TestKernelMovesPlainFiles(t *testing.T) {
 	}
 }
 
-// TestNoAllocationPerChunk compares what a long and a longer transfer
-// allocate: the difference is what each further chunk costs. The limits are
-// those of the standard library: net makes five small objects for a call of
-// sendfile or splice, which moves 4 MiB, and crypto/tls one for about two
-// records that it reads. Ours is nothing.
-func TestNoAllocationPerChunk(t *testing.T) {
-	const short, long, chunk = 32 << 20, 160 << 20, 256 << 10
-	dir := t.TempDir()
-	_, addr := startEngine(t, Config{Backend: dirBackend{dir}, TLS: serverTLS(), Binding: BindRequire})
-	allocated := func(mode, verb string, size int64) float64 {
-		if err := os.Truncate(touch(t, dir, "file"), size); err != nil {
-			t.Fatal(err)
-		}
-		var m0, m1 runtime.MemStats
-		runtime.ReadMemStats(&m0)
-		moved(t, addr, mode, verb, 1, size)
-		runtime.ReadMemStats(&m1)
-		return float64(m1.Mallocs - m0.Mallocs)
-	}
-	for _, tc := range []struct {
-		mode, verb string
-		limit      float64
-	}{{"plain", "RETR", 0.6}, {"plain", "STOR", 0.6}, {"tls", "RETR", 0.3}, {"tls", "STOR", 12}} {
-		allocated(tc.mode, tc.verb, short) // fills the pools
-		few, many := allocated(tc.mode, tc.verb, short), allocated(tc.mode, tc.verb, long)
-		each := (many - few) * chunk / (long - short)
-		t.Logf("%s %s: %.2f allocations for each 256 KiB", tc.mode, tc.verb, each)
-		if each > tc.limit {
-			t.Errorf("%s %s: %.2f allocations for each 256 KiB, at most %g is right", tc.mode, tc.verb, each, tc.limit)
-		}
-	}
-}
-
 func touch(t *testing.T, dir, name string) string {
 	t.Helper()
 	p := filepath.Join(dir, name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -52,9 +53,12 @@ func TestFindMapper(t *testing.T) {
 
 // TestNonceFromSecret: whoever has the secret can renew a mapping made before a restart.
 func TestNonceFromSecret(t *testing.T) {
+	var mu sync.Mutex
 	nonces := map[string][]string{}
 	for _, secret := range []string{"one", "one", "two"} {
 		at := router(t, func(req []byte) [][]byte {
+			mu.Lock()
+			defer mu.Unlock()
 			nonces[secret] = append(nonces[secret], string(req[24:36]))
 			b := append([]byte(nil), req...)
 			b[1], b[3] = response|opMap, 0
@@ -68,6 +72,8 @@ func TestNonceFromSecret(t *testing.T) {
 			}
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	one, two := nonces["one"], nonces["two"]
 	if one[0] != one[2] || one[1] != one[3] || one[0] == one[1] || one[0] == two[0] {
 		t.Errorf("nonces %q", nonces)
