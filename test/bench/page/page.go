@@ -34,7 +34,7 @@ func span(low, high float64) string {
 
 const intro = `# Benchmarks
 
-This page is written by %s from one run of the benchmark harness; do not edit
+This page is written by %s from runs of the benchmark harness; do not edit
 it. Ratios are medians of the ratios of interleaved rounds: servers run one after
 another within each round, so that a noisy machine disturbs all alike. Server
 CPU is the figure to read. Absolute figures differ from machine to machine.
