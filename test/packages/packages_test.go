@@ -69,10 +69,10 @@ func TestDeb(t *testing.T) {
 	old := older(t)
 	deb, _ := build(t, "0.2.0")
 	m := boot(t)
-	m.put(old, "/root/old.deb")
-	m.put(deb, "/root/new.deb")
+	m.put(old, "/opt/old.deb")
+	m.put(deb, "/opt/new.deb")
 
-	m.run("dpkg", "-i", "/root/old.deb")
+	m.run("dpkg", "-i", "/opt/old.deb")
 	if out, _ := m.try("systemctl", "is-active", "portreeve.service"); strings.TrimSpace(out) == "active" {
 		t.Error("the installation started the service by itself")
 	}
@@ -180,7 +180,7 @@ func upgrade(t *testing.T, m *machine) {
 	m.run("sed", "-i", "s/^drain = .*/drain = \"7m\"/", conf)
 	edited := m.run("cat", conf)
 	before := m.show("portreeve.service", "MainPID")
-	out := m.run("dpkg", "--force-confold", "-i", "/root/new.deb")
+	out := m.run("dpkg", "--force-confold", "-i", "/opt/new.deb")
 	if now := m.run("cat", conf); now != edited {
 		t.Errorf("the upgrade changed the configuration to\n%s", now)
 	}
