@@ -80,7 +80,7 @@ func (b *Backend) Connect(ctx context.Context, c *ftp.Conn) error {
 		return b.refuse(err, phaseGuest, "connect", "")
 	}
 	c.SetID(g.ID())
-	g.OnKick(func(reason string) { c.Close(sentence(reason)) })
+	g.OnKick(func(reason string) { c.Close(fault.Sentence(reason)) })
 	b.mu.Lock()
 	b.guests[c] = &guest{Guest: g}
 	b.mu.Unlock()

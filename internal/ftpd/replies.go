@@ -5,8 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/portreeve/portreeve/ftp"
 	"github.com/portreeve/portreeve/internal/fault"
@@ -73,11 +71,11 @@ func answerTo(err error, p phase, name string) (*ftp.Error, slog.Level) {
 	} else if !ok {
 		a = answers[fault.Internal]
 	}
-	text := ownText(err, a.own)
+	text := fault.OwnText(err, a.own)
 	if text == "" {
 		text = strings.Replace(a.text, "NAME: ", prefix(name), 1)
 	}
-	return &ftp.Error{Code: a.code, Message: sentence(text)}, a.level
+	return &ftp.Error{Code: a.code, Message: fault.Sentence(text)}, a.level
 }
 
 func prefix(name string) string {
@@ -85,31 +83,6 @@ func prefix(name string) string {
 		return ""
 	}
 	return name + ": "
-}
-
-// ownText returns the sentence of a fault made by fault.Text, "" for any other:
-// only such texts are written for clients.
-func ownText(err error, allowed bool) string {
-	var fe *fault.Error
-	for e := err; allowed && errors.As(e, &fe); e = fe.Err {
-		if fe.Op == "" && fe.Path == "" && fe.Err != nil {
-			return fe.Err.Error()
-		}
-	}
-	return ""
-}
-
-// sentence gives text a capital at the start, unless that is a path, and a full stop.
-func sentence(text string) string {
-	r, n := utf8.DecodeRuneInString(text)
-	if n == 0 {
-		return text
-	}
-	text = string(unicode.ToUpper(r)) + text[n:]
-	if !strings.HasSuffix(text, ".") {
-		text += "."
-	}
-	return text
 }
 
 // refusal is an error for the engine: it finds the reply in it, and a log the cause.

@@ -41,7 +41,7 @@ func (w *waiting) ChangePassword(ctx context.Context, old, fresh string) (ftp.Se
 	switch {
 	case err == nil:
 	case fault.KindOf(err) == fault.Invalid && !errors.Is(err, auth.ErrBad) && errors.As(err, &fe) && fe.Err != nil:
-		return nil, &ftp.Error{Code: 553, Message: sentence(fe.Err.Error())}
+		return nil, &ftp.Error{Code: 553, Message: fault.Sentence(fe.Err.Error())}
 	case errors.Is(err, auth.ErrBad):
 		return nil, w.b.refuse(fault.New(fault.Login, "change the password", "", err), phaseGuest, "SITE PSWD", "")
 	default:

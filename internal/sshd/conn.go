@@ -68,7 +68,7 @@ func (c *conn) run() {
 	if err != nil {
 		// RFC 4253 section 4.2 lets other lines come before the version.
 		c.nc.SetWriteDeadline(time.Now().Add(2 * time.Second))
-		c.nc.Write([]byte(sentence(answerTo(err).text) + "\r\n"))
+		c.nc.Write([]byte(fault.Sentence(answerTo(err).text) + "\r\n"))
 		return
 	}
 	c.g, c.ctx = g, ctx
@@ -201,7 +201,7 @@ func (c *conn) goodbye(cause error, reason string) {
 	told := make(chan struct{})
 	go func() {
 		for _, ch := range open {
-			ch.Stderr().Write([]byte(sentence(reason) + "\r\n"))
+			ch.Stderr().Write([]byte(fault.Sentence(reason) + "\r\n"))
 		}
 		close(told)
 	}()

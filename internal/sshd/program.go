@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/session"
 	"github.com/portreeve/portreeve/internal/vfs"
 )
@@ -138,7 +139,7 @@ func (r *run) complain(who, text string) int {
 	if who != "" {
 		text = who + ": " + text
 	} else {
-		text = sentence(text)
+		text = fault.Sentence(text)
 	}
 	io.WriteString(r.err, text+"\n")
 	return 1

@@ -227,7 +227,7 @@ var done = appendString(appendString(appendU32(nil, statusOK), "Done."), "en")
 
 func (x *sftp) say(code uint32, text string) {
 	at := x.reply(fxpStatus)
-	x.out = appendString(appendString(appendU32(x.out, code), sentence(text)), "en")
+	x.out = appendString(appendString(appendU32(x.out, code), fault.Sentence(text)), "en")
 	x.shut(at)
 }
 

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/portreeve/portreeve/internal/fault"
 )
@@ -68,35 +67,10 @@ func answerTo(err error) answer {
 	if !ok {
 		a = answers[fault.Internal]
 	}
-	if t := ownText(err, a.own); t != "" {
+	if t := fault.OwnText(err, a.own); t != "" {
 		a.text = t
 	}
 	return a
-}
-
-// ownText returns the sentence of a fault made by fault.Text, "" for any other:
-// only such texts are written for clients.
-func ownText(err error, allowed bool) string {
-	var fe *fault.Error
-	for e := err; allowed && errors.As(e, &fe); e = fe.Err {
-		if fe.Op == "" && fe.Path == "" && fe.Err != nil {
-			return fe.Err.Error()
-		}
-	}
-	return ""
-}
-
-// sentence gives text a capital at the start and a full stop.
-func sentence(text string) string {
-	r, n := utf8.DecodeRuneInString(text)
-	if n == 0 {
-		return text
-	}
-	text = string(unicode.ToUpper(r)) + text[n:]
-	if !strings.HasSuffix(text, ".") {
-		text += "."
-	}
-	return text
 }
 
 // plain makes text of a client harmless for a terminal: control characters become "?".

@@ -128,7 +128,7 @@ func (c *conn) newPassword(user string, ask ssh.KeyboardInteractiveChallenge) (*
 		if p, err = c.login(auth.NewPassword{User: user, New: answers[0]}); fault.KindOf(err) != fault.Invalid || errors.Is(err, auth.ErrBad) {
 			return p, err
 		}
-		why = sentence(plain(causeText(err))) + " Try again."
+		why = fault.Sentence(plain(causeText(err))) + " Try again."
 	}
 	return nil, err
 }
@@ -161,7 +161,7 @@ func (c *conn) login(cred auth.Credential) (*ssh.Permissions, error) {
 		if a.level >= levelError {
 			c.log.Error("a log-in failed on our side", "remote", c.nc.RemoteAddr().String(), "user", cred.Username(), "err", err)
 		}
-		return nil, &ssh.BannerError{Err: err, Message: sentence(a.text) + "\n"}
+		return nil, &ssh.BannerError{Err: err, Message: fault.Sentence(a.text) + "\n"}
 	}
 	return nil, err
 }
