@@ -7,7 +7,11 @@ import (
 	"net"
 )
 
-// rest is impossible here, so listeners are closed instead of kept.
+// keepable: rest is impossible here, so listeners are closed instead of kept.
+const keepable = false
+
+func drain(*net.TCPListener) (int, error) { return 0, errors.ErrUnsupported }
+
 func rest(*net.TCPListener) (int, error) { return 0, errors.ErrUnsupported }
 
 func resume(*net.TCPListener) error { return errors.ErrUnsupported }

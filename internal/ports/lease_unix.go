@@ -10,25 +10,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// keepable says that listeners may be kept between leases.
+const keepable = true
+
+// drain closes what sits in the queue of a listener between two leases, all of
+// them strangers, and says how many they were.
+func drain(ln *net.TCPListener) (strangers int, err error) {
+	err = control(ln, func(fd int) error { strangers = drainFD(fd); return nil })
+	return strangers, err
+}
+
+func drainFD(fd int) (strangers int) {
+	for strangers < 1024 { // a flood must not hold the session
+		syscall.ForkLock.RLock()
+		nfd, _, err := syscall.Accept(fd)
+		if err == nil {
+			syscall.Close(nfd)
+		}
+		syscall.ForkLock.RUnlock()
+		if err == nil {
+			strangers++
+		} else if !errors.Is(err, syscall.EINTR) && !errors.Is(err, syscall.ECONNABORTED) {
+			break // EAGAIN, or what the next call will report, too
+		}
+	}
+	return strangers
+}
+
 // rest takes a listener out of service but keeps its port: newcomers are
 // refused until resume, as if it were closed. It says how many connections sat
 // in the queue, all of them strangers. Only Linux can do this; after an error
 // the listener must be closed.
 func rest(ln *net.TCPListener) (strangers int, err error) {
 	err = control(ln, func(fd int) error {
-		for strangers < 1024 { // a flood must not hold the session
-			syscall.ForkLock.RLock()
-			nfd, _, err := syscall.Accept(fd)
-			if err == nil {
-				syscall.Close(nfd)
-			}
-			syscall.ForkLock.RUnlock()
-			if err == nil {
-				strangers++
-			} else if !errors.Is(err, syscall.EINTR) && !errors.Is(err, syscall.ECONNABORTED) {
-				break // EAGAIN, or what shutdown will report, too
-			}
-		}
+		strangers = drainFD(fd)
 		return unix.Shutdown(fd, unix.SHUT_RD)
 	})
 	return strangers, err

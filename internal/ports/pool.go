@@ -53,9 +53,9 @@ type Options struct {
 // Pool leases passive ports from one range. Ports are picked at random among
 // those that have rested longest, so a port can neither be guessed nor be met
 // again soon; port 0 and ports outside the range are never bound. On a busy
-// server the sockets of released ports are kept for a moment, refusing
-// connections, and are leased again. All
-// methods may be called concurrently.
+// server the sockets of released ports are kept for a moment and leased again;
+// whoever connected in between is turned away. All methods may be called
+// concurrently.
 type Pool struct {
 	opt     Options
 	usable  []uint16 // the range without meddled ports
@@ -91,6 +91,7 @@ type entry struct {
 	port  uint16
 	ln    *net.TCPListener // open in kept entries
 	since time.Time        // of the release, for kept entries
+	rests bool             // ln refuses connections until resume
 }
 
 type takenPort struct {
@@ -322,7 +323,7 @@ func (p *Pool) await(ctx context.Context, g *group, w chan entry, deadline time.
 func (p *Pool) open(g *group, e entry, client netip.AddrPort) (*lease, error) {
 	if e.ln != nil {
 		p.stats.reused.Add(1)
-		if resume(e.ln) != nil { // the descriptor is of no use any more; a new one will do
+		if p.wake(&e) != nil { // the descriptor is of no use any more; a new one will do
 			e.ln.Close()
 			e.ln = nil
 		}
@@ -340,6 +341,18 @@ func (p *Pool) open(g *group, e entry, client netip.AddrPort) (*lease, error) {
 	p.mu.Unlock()
 	p.stats.leases.Add(1)
 	return l, nil
+}
+
+// wake readies a kept listener for its next lease: nobody who came before it
+// may be taken for its client.
+func (p *Pool) wake(e *entry) error {
+	if e.rests {
+		e.rests = false
+		return resume(e.ln)
+	}
+	n, err := drain(e.ln)
+	p.stats.strangers.Add(uint64(n))
+	return err
 }
 
 // refused puts a port that could not be bound aside and says whether another
@@ -373,13 +386,9 @@ func (p *Pool) put(g *group, e entry) {
 
 func (p *Pool) putLocked(g *group, e entry) {
 	now := time.Now()
-	if e.ln != nil && (len(g.waiters) > 0 || p.busy(now)) { // likely to be kept or handed on
-		n, err := rest(e.ln)
-		p.stats.strangers.Add(uint64(n))
-		if err != nil {
-			e.ln.Close()
-			e.ln = nil
-		}
+	if e.ln != nil && !keepable {
+		e.ln.Close()
+		e.ln = nil
 	}
 	for len(g.waiters) > 0 && !p.closed.Load() { // first come, first served
 		w := g.waiters[0]
@@ -394,7 +403,7 @@ func (p *Pool) putLocked(g *group, e entry) {
 		g.kept.push(e)
 		p.kept++
 		if p.sweep == nil {
-			p.sweep = time.AfterFunc(p.opt.KeepFor, p.closeIdle)
+			p.sweep = time.AfterFunc(p.restAfter(), p.closeIdle)
 		}
 		return
 	}
@@ -411,7 +420,13 @@ func (p *Pool) busy(now time.Time) bool {
 	return !oldest.IsZero() && now.Sub(oldest) < busyWithin
 }
 
-// closeIdle closes listeners that nobody has leased for KeepFor.
+// restAfter is how long a kept listener goes on listening. Shutting one down
+// and bringing it back costs a tenth of a small transfer, so those that are
+// leased again at once are only emptied; the others refuse connections.
+func (p *Pool) restAfter() time.Duration { return p.opt.KeepFor / 4 }
+
+// closeIdle closes listeners that nobody has leased for KeepFor, and lets those
+// rest that nobody has leased for a part of it.
 func (p *Pool) closeIdle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -420,7 +435,7 @@ func (p *Pool) closeIdle() {
 	for _, g := range p.groups {
 		for n := g.kept.len(); n > 0; n-- {
 			e := g.kept.take(0)
-			if now.Sub(e.since) < p.opt.KeepFor && !p.closed.Load() {
+			if idle := now.Sub(e.since); idle < p.opt.KeepFor && !p.closed.Load() && p.mayStay(&e, idle) {
 				g.kept.push(e) // a full turn keeps the order
 				continue
 			}
@@ -430,8 +445,20 @@ func (p *Pool) closeIdle() {
 		}
 	}
 	if p.kept > 0 {
-		p.sweep = time.AfterFunc(p.opt.KeepFor/2+1, p.closeIdle)
+		p.sweep = time.AfterFunc(p.restAfter()+1, p.closeIdle)
 	}
+}
+
+// mayStay lets a kept listener rest when its time has come, and reports
+// whether it may be kept at all.
+func (p *Pool) mayStay(e *entry, idle time.Duration) bool {
+	if e.rests || idle < p.restAfter() {
+		return true
+	}
+	n, err := rest(e.ln)
+	p.stats.strangers.Add(uint64(n))
+	e.rests = err == nil
+	return e.rests
 }
 
 // Close refuses further leases, wakes those who wait and closes kept
@@ -459,39 +486,3 @@ func (g *group) expire(now time.Time) {
 		g.taken = g.taken[1:]
 	}
 }
-
-// ring is a queue of entries; the head has rested longest.
-type ring struct {
-	buf  []entry
-	head int
-	n    int
-}
-
-func (r *ring) len() int { return r.n }
-
-func (r *ring) push(e entry) {
-	if r.n == len(r.buf) {
-		buf := make([]entry, max(16, 2*len(r.buf)))
-		for i := range r.n {
-			buf[i] = r.buf[(r.head+i)%len(r.buf)]
-		}
-		r.buf, r.head = buf, 0
-	}
-	r.buf[(r.head+r.n)%len(r.buf)] = e
-	r.n++
-}
-
-// take removes entry i, which the head replaces.
-func (r *ring) take(i int) entry {
-	h, j := r.head, (r.head+i)%len(r.buf)
-	r.buf[h], r.buf[j] = r.buf[j], r.buf[h]
-	e := r.buf[h]
-	r.buf[h] = entry{}
-	r.head = (h + 1) % len(r.buf)
-	r.n--
-	return e
-}
-
-// takeRested removes a random entry of the half that has rested longest: it
-// cannot be guessed, and it was not in use a moment ago.
-func (r *ring) takeRested(rng *rand.Rand) entry { return r.take(rng.IntN((r.n + 1) / 2)) }
