@@ -104,6 +104,9 @@ func (m *metrics) register(s *Server) {
 	r.GaugeFunc("portreeve_audit_queue", "Events that wait for the database.", func() float64 { return float64(s.bus.Stats().Queued) })
 	r.CounterFunc("portreeve_audit_dropped_total", "Events lost because the database could not take them.", func() float64 { return float64(s.bus.Stats().Dropped) })
 	r.CounterFunc("portreeve_audit_failures_total", "Failed attempts to store events.", func() float64 { return float64(s.bus.Stats().Failures) })
+	if s.logs != nil {
+		r.CounterFunc("portreeve_log_lost_total", "Lines of the log that were not written, because its reader or disk did not take them.", func() float64 { return float64(s.logs.Lost()) })
+	}
 	r.GaugeFunc("portreeve_config_stale", "1 when the last reload failed and the configuration before it is still in force.", func() float64 {
 		if m.stale.Load() {
 			return 1

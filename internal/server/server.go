@@ -60,6 +60,7 @@ type Server struct {
 	log     *slog.Logger
 	level   *slog.LevelVar // nil when the logger was handed in
 	logFile *os.File
+	logs    *telemetry.Queue // nil likewise
 	started time.Time
 	dataDir string
 
@@ -188,7 +189,7 @@ func (s *Server) openLog() error {
 		}
 		s.logFile, out = f, f
 	}
-	s.log = telemetry.NewLogger(out, s.level, string(c.Format))
+	s.logs, s.log = telemetry.NewQueue(out, s.level, string(c.Format))
 	return nil
 }
 

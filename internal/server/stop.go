@@ -11,6 +11,9 @@ import (
 // flushTime is how long events and quota use may take to reach the store at the end.
 const flushTime = 10 * time.Second
 
+// logTime is how long the last lines of the log may take to be written.
+const logTime = 3 * time.Second
+
 // Stop starts an orderly stop and returns at once. reason goes to the log.
 // A second call ends the drain: what still runs is cut.
 func (s *Server) Stop(reason string) {
@@ -152,6 +155,9 @@ func (s *Server) release() error {
 	}
 	if s.lock != nil {
 		s.lock.unlock()
+	}
+	if s.logs != nil {
+		s.logs.Close(logTime) // a reader that hangs is told nothing more
 	}
 	if s.logFile != nil {
 		errs = append(errs, s.logFile.Close())

@@ -94,6 +94,7 @@ type world struct {
 
 	cmd  *exec.Cmd
 	logs *os.File // a file: a pipe would be waited for as long as any successor has it
+	out  *os.File // where the log goes instead; nil: there
 }
 
 func newWorld(t *testing.T, users int, more string) *world {
@@ -176,6 +177,9 @@ func (w *world) start() {
 		w.cmd = exec.Command("/bin/sh", "-c", fmt.Sprintf("ulimit -n %d && exec %s serve --config %s", w.limit, binary, w.config()))
 	}
 	w.cmd.Stdout, w.cmd.Stderr = w.logs, w.logs
+	if w.out != nil {
+		w.cmd.Stdout, w.cmd.Stderr = w.out, w.out
+	}
 	if err := w.cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
