@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -207,9 +208,13 @@ func (s *Server) stop() []*Conn {
 	return cs
 }
 
+// cutWait is how long a session that was cut may take to end. A call into a
+// storage that hangs cannot be taken back.
+const cutWait = 3 * time.Second
+
 // Shutdown stops accepting, says 421 to idle clients at once and to busy ones
 // when their transfer ends, and waits. When ctx ends first it cuts what is
-// left, as Close does, and returns the context's error.
+// left, as Close does, waits a few seconds more, and returns the context's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.stop() {
 		c.drain()
@@ -224,8 +229,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.stop() {
 		c.Close("The server is stopping.")
 	}
-	<-done
-	return ctx.Err()
+	select {
+	case <-done:
+		return ctx.Err()
+	case <-time.After(cutWait):
+		return fmt.Errorf("ftp: some sessions did not end: their storage does not answer: %w", ctx.Err())
+	}
 }
 
 // Close stops accepting and ends every connection with 421.

@@ -51,12 +51,15 @@ var answers = map[fault.Kind]answer{
 	fault.Internal:    {451, "NAME: the server failed to carry this out; the administrator finds the details in the log.", slog.LevelError, false},
 }
 
+const notNow = "Log-in is not possible at the moment, because the account's files or the list of accounts cannot be reached; try again later."
+
 // guestAnswers differ from answers before log-in, when a limit or a failing
 // part ends the connection.
 var guestAnswers = map[fault.Kind]answer{
 	fault.Limit:       {421, "Too many connections from your address or to this server; try again in a minute.", slog.LevelInfo, true},
-	fault.Unavailable: {451, "Log-in is not possible at the moment, because the account's files or the list of accounts cannot be reached; try again later.", slog.LevelError, false},
-	fault.Internal:    {451, "The server failed to carry this out; the administrator finds the details in the log.", slog.LevelError, false},
+	fault.Unavailable: {421, notNow, slog.LevelError, false},
+	fault.Busy:        {421, notNow, slog.LevelError, false}, // the database is another's
+	fault.Internal:    {421, "The server failed to carry this out; the administrator finds the details in the log.", slog.LevelError, false},
 	fault.Denied:      {530, "You may not log in from here.", slog.LevelInfo, false},
 	fault.Canceled:    {421, "The connection was ended by the server.", slog.LevelInfo, false},
 }

@@ -23,7 +23,7 @@ func TestEveryKindHasItsReply(t *testing.T) {
 		fault.Login: 530, fault.Quota: 552, fault.TooLarge: 552, fault.NoSpace: 452, fault.Busy: 450, fault.Limit: 450, fault.Range: 554,
 		fault.Unsupported: 502, fault.Canceled: 426, fault.Unavailable: 451, fault.Stopping: 421, fault.Internal: 451,
 	}
-	guest := map[fault.Kind]int{fault.Limit: 421, fault.Denied: 530, fault.Canceled: 421}
+	guest := map[fault.Kind]int{fault.Limit: 421, fault.Denied: 530, fault.Canceled: 421, fault.Unavailable: 421, fault.Busy: 421, fault.Internal: 421}
 	for _, k := range fault.Kinds() {
 		if _, ok := want[k]; !ok {
 			t.Errorf("%s: this test names no code for it", k)

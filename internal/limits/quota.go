@@ -50,7 +50,9 @@ type Scope struct {
 	resBytes, resFiles int64 // reserved
 	dirtyB, dirtyF     int64 // used but not in the store yet
 	flushing           bool
-	marked             bool // in the journal
+	flushAgain         time.Time // not before, unless somebody insists
+	marked             bool      // in the journal
+	markAgain          time.Time // not before, after the journal failed
 }
 
 // MountScope is the name under which the use of a mount's own quota is kept.
@@ -83,7 +85,7 @@ func (s *Scope) Release(ctx context.Context) error {
 	if s == nil {
 		return nil
 	}
-	err := s.flush(ctx)
+	err := s.flush(ctx, true)
 	s.g.mu.Lock()
 	defer s.g.mu.Unlock()
 	s.refs--
@@ -110,7 +112,7 @@ func (l *Limits) FlushQuota(ctx context.Context) error {
 	g.mu.Unlock()
 	var first error
 	for _, s := range all {
-		first = errors.Join(first, s.flush(ctx))
+		first = errors.Join(first, s.flush(ctx, true))
 		s.mu.Lock()
 		if s.marked && s.dirtyB == 0 && s.dirtyF == 0 && s.resBytes == 0 && s.resFiles == 0 {
 			first = errors.Join(first, s.unmark(ctx))
@@ -120,8 +122,20 @@ func (l *Limits) FlushQuota(ctx context.Context) error {
 	return first
 }
 
-// markTime bounds the one write with which the use of a scope begins.
-const markTime = 30 * time.Second
+// markTime bounds the one write with which the use of a scope begins. When it
+// fails, the operations of the next markPause do without.
+const (
+	markTime  = 5 * time.Second
+	markPause = time.Minute
+)
+
+// flushWait is how long an operation waits for its quota use to be kept. What
+// the store has not taken by then stays in memory and follows later; the
+// operations of the next flushPause do not wait.
+const (
+	flushWait  = 5 * time.Second
+	flushPause = 10 * time.Second
+)
 
 // mark notes in the journal that the scope is about to change. A journal that
 // cannot be written costs a recount by hand after a crash, not the operation.
@@ -135,12 +149,14 @@ func (s *Scope) mark() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.marked {
+	if s.marked || time.Now().Before(s.markAgain) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), markTime)
 	defer cancel()
-	s.marked = j.MarkQuota(ctx, s.name) == nil
+	if s.marked = j.MarkQuota(ctx, s.name) == nil; !s.marked {
+		s.markAgain = time.Now().Add(markPause)
+	}
 }
 
 // ClearMark takes a mark away that a crash left, unless the scope is in use
@@ -243,17 +259,20 @@ func (s *Scope) settle(resB, resF, dBytes, dFiles int64) {
 }
 
 // flush writes the difference to the store. While one goroutine writes, others
-// leave theirs to it, so that a burst of small uploads becomes few writes.
-func (s *Scope) flush(ctx context.Context) error {
+// leave theirs to it, so that a burst of small uploads becomes few writes. After
+// a failure nobody waits again for a while, unless they insist.
+func (s *Scope) flush(ctx context.Context, insist bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.g.store == nil {
 		s.dirtyB, s.dirtyF = 0, 0
 		return nil
 	}
-	if s.flushing {
+	if s.flushing || !insist && time.Now().Before(s.flushAgain) {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, flushWait)
+	defer cancel()
 	s.flushing = true
 	defer func() { s.flushing = false }()
 	for s.dirtyB != 0 || s.dirtyF != 0 {
@@ -265,6 +284,7 @@ func (s *Scope) flush(ctx context.Context) error {
 		if err != nil { // kept for the next time
 			s.dirtyB += b
 			s.dirtyF += f
+			s.flushAgain = time.Now().Add(flushPause)
 			return fmt.Errorf("limits: keep the quota use of %q: %w", s.name, err)
 		}
 	}
@@ -419,7 +439,7 @@ func (c *Charge) Settle(ctx context.Context, dBytes, dFiles int64) error {
 		first = errors.Join(first, s.load(ctx))
 		s.mu.Unlock()
 		s.settle(held, files, dBytes, dFiles)
-		first = errors.Join(first, s.flush(ctx))
+		first = errors.Join(first, s.flush(ctx, false))
 	}
 	return first
 }

@@ -100,6 +100,7 @@ func (m *metrics) register(s *Server) {
 	r.GaugeFunc("portreeve_bans", "Bans in force.", func() float64 { return float64(len(s.limits.Bans())) })
 	r.CounterFunc("portreeve_connections_dropped_total", "Connections reset at accept, or turned away.", func() float64 { n, _ := s.drops(); return float64(n) }, label("why", "banned or denied"))
 	r.CounterFunc("portreeve_connections_dropped_total", "Connections reset at accept, or turned away.", func() float64 { _, n := s.drops(); return float64(n) }, label("why", "out of descriptors"))
+	r.GaugeFunc("portreeve_storages_stuck", "Directories that sessions use and that do not answer, as when the server of a network file system is gone.", func() float64 { return float64(s.storages.stuck()) })
 	r.GaugeFunc("portreeve_passive_ports_leased", "Passive ports in use.", func() float64 { return float64(s.Status().PassiveInUse) })
 	r.GaugeFunc("portreeve_audit_queue", "Events that wait for the database.", func() float64 { return float64(s.bus.Stats().Queued) })
 	r.CounterFunc("portreeve_audit_dropped_total", "Events lost because the database could not take them.", func() float64 { return float64(s.bus.Stats().Dropped) })

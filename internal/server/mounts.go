@@ -41,10 +41,17 @@ type storages struct {
 	swept  map[string]bool // and those swept, or about to be
 }
 
+// openDir is a directory that sessions use, or one that is being opened for them.
 type openDir struct {
-	fs   *localfs.FS
-	refs int
+	ready chan struct{} // closed when fs or err is there
+	fs    *localfs.FS
+	err   error
+	refs  int // under storages.mu
 }
+
+// openWait is how long a log-in waits for its directory: a network file system
+// whose server is gone never answers.
+const openWait = 10 * time.Second
 
 func newStorages(ctx context.Context, log *slog.Logger, dataDir string) *storages {
 	return &storages{ctx: ctx, log: log, dataDir: dataDir, dirs: map[string]*openDir{}, memory: map[string]*memfs.FS{}, seen: map[string]bool{}, swept: map[string]bool{}}
@@ -68,7 +75,7 @@ func (sharedMemory) Close() error { return nil }
 
 // open is the session.Opener. Faults name the path the user sees; the
 // directory of the host is in the cause, which goes to the log alone.
-func (s *storages) open(_ context.Context, m account.Mount, p account.Policy) (vfs.FS, error) {
+func (s *storages) open(ctx context.Context, m account.Mount, p account.Policy) (vfs.FS, error) {
 	if name, ok := strings.CutPrefix(m.Source, memoryPrefix); ok {
 		if name == "" {
 			name = "\x00" + p.User + "\x00" + m.Path // no name a mount can spell
@@ -85,27 +92,72 @@ func (s *storages) open(_ context.Context, m account.Mount, p account.Policy) (v
 		return nil, fault.New(fault.Unavailable, "open storage", m.Path, fmt.Errorf("%q is not an absolute path", m.Source))
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	d := s.dirs[dir]
 	if d == nil {
-		f, err := s.openDir(dir, m.Path)
-		if err != nil {
-			return nil, err
-		}
-		d = &openDir{fs: f}
+		// On a goroutine of its own, without the lock: when the directory hangs,
+		// nobody but those who want it waits, and all of them for one call.
+		d = &openDir{ready: make(chan struct{})}
 		s.dirs[dir] = d
+		go s.fill(d, dir, m.Path)
 	}
 	d.refs++
-	release := sync.OnceValue(func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if d.refs--; d.refs > 0 {
-			return nil
-		}
-		delete(s.dirs, dir)
-		return d.fs.Close()
-	})
+	s.mu.Unlock()
+	t := time.NewTimer(openWait)
+	defer t.Stop()
+	err := fault.New(fault.Unavailable, "open storage", m.Path, fmt.Errorf("the directory %s has not answered within %s; see whether the server of a network file system is gone", dir, openWait))
+	select {
+	case <-d.ready:
+		err = d.err
+	case <-ctx.Done():
+		err = fault.New(fault.Unavailable, "open storage", m.Path, context.Cause(ctx))
+	case <-t.C:
+	}
+	if err != nil {
+		s.drop(d, dir)
+		return nil, err
+	}
+	release := sync.OnceValue(func() error { return s.drop(d, dir) })
 	return &sharedDir{FS: d.fs, release: release}, nil
+}
+
+// fill opens the directory. Those who came for it may all be gone by then.
+func (s *storages) fill(d *openDir, dir, at string) {
+	f, err := s.openDir(dir, at)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.fs, d.err = f, err
+	close(d.ready)
+	if d.refs == 0 || err != nil {
+		delete(s.dirs, dir)
+	}
+	if d.refs == 0 && f != nil {
+		f.Close()
+	}
+}
+
+// drop ends one use; the last one closes the directory.
+func (s *storages) drop(d *openDir, dir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.refs--; d.refs > 0 || d.fs == nil { // nothing is open yet, or ever: fill sees to it
+		return nil
+	}
+	if s.dirs[dir] == d {
+		delete(s.dirs, dir)
+	}
+	return d.fs.Close()
+}
+
+// stuck counts the directories that do not answer.
+func (s *storages) stuck() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.dirs {
+		if d.fs == nil && d.err == nil || d.fs != nil && d.fs.Stuck() {
+			n++
+		}
+	}
+	return n
 }
 
 // openDir opens a directory and makes it when only its last component is
@@ -131,11 +183,13 @@ func (s *storages) openDir(dir, at string) (*localfs.FS, error) {
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "open storage", at, fmt.Errorf("cannot open the directory %s: %w", dir, err))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.seen[dir] {
 		return f, nil
 	}
 	s.seen[dir] = true
-	if !s.swept[dir] { // the accounts of this server are swept at its start, those of a directory service here
+	if !s.swept[dir] && s.ctx.Err() == nil { // the accounts of this server are swept at its start, those of a directory service here
 		s.swept[dir] = true
 		s.sweeps.Go(func() { s.sweep(dir) })
 	}
@@ -172,7 +226,11 @@ func (s *storages) sweep(dir string) int {
 }
 
 // wait returns when sweeping has ended, after the end of its context.
-func (s *storages) wait() { s.sweeps.Wait() }
+func (s *storages) wait() {
+	s.mu.Lock() // whoever looked at the context before has begun to sweep
+	s.mu.Unlock()
+	s.sweeps.Wait()
+}
 
 // within reports whether name is dir or lies below it.
 func within(name, dir string) bool {

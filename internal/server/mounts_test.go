@@ -119,7 +119,7 @@ func TestHomeCannotBeMade(t *testing.T) {
 	defer c.Close()
 	err = c.Login(context.Background(), "lost", testPassword)
 	var fe *ftp.Error
-	if !errors.As(err, &fe) || fe.Code != 451 || strings.Contains(fe.Message, "secret-place") || !strings.Contains(fe.Message, "Log-in is not possible at the moment") {
+	if !errors.As(err, &fe) || fe.Code != 421 || strings.Contains(fe.Message, "secret-place") || !strings.Contains(fe.Message, "Log-in is not possible at the moment") {
 		t.Errorf("the client is told %v", err)
 	}
 	contains(t, r.logs.String(), "secret-place", "make it, or correct the account's home")

@@ -140,10 +140,9 @@ func (s *Server) release() error {
 	if s.bus != nil {
 		errs = append(errs, s.bus.Close(ctx))
 	}
-	if s.storages != nil {
-		s.storages.wait()
+	if s.storages != nil && !endsWithin(s.storages.wait, flushTime) || !endsWithin(s.bg.Wait, flushTime) { // the log subscription ends with the bus
+		s.log.Warn("a storage does not answer; the server ends without waiting for it any longer")
 	}
-	s.bg.Wait() // the log subscription ends with the bus
 	if s.audit != nil {
 		if err := s.audit.finish(ctx); err != nil {
 			s.log.Error("the last events did not reach every audit file; they follow at the next start", "err", err)
@@ -163,6 +162,24 @@ func (s *Server) release() error {
 		errs = append(errs, s.logFile.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// endsWithin reports whether wait returns in time. A directory that hangs must
+// not keep the server from stopping.
+func endsWithin(wait func(), d time.Duration) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wait()
+	}()
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // prune lets go of generations that a reload has replaced once their last

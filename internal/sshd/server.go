@@ -175,6 +175,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range all {
 		go c.goodbye(errStopping, stopText)
 	}
-	<-gone
-	return ctx.Err()
+	select {
+	case <-gone:
+		return ctx.Err()
+	case <-time.After(cutWait):
+		return fmt.Errorf("some sessions did not end: their storage does not answer: %w", ctx.Err())
+	}
 }
+
+// cutWait is how long a session that was cut may take to end. A call into a
+// storage that hangs cannot be taken back.
+const cutWait = 3 * time.Second

@@ -76,7 +76,7 @@ func administratorByName(ctx context.Context, q tx, name string) (account.Admini
 
 // AdministratorByName returns the one of that name; fault.NotExist.
 func (db *DB) AdministratorByName(ctx context.Context, name string) (a account.Administrator, err error) {
-	err = db.view(ctx, "load administrator "+name, func(q tx) error {
+	err = db.look(ctx, "load administrator "+name, func(q tx) error {
 		a, err = administratorByName(ctx, q, name)
 		return err
 	})
@@ -176,7 +176,7 @@ func (db *DB) CreateToken(ctx context.Context, t account.Token, hash string) (ac
 
 // TokenByID returns a token, its hash and its administrator; fault.NotExist.
 func (db *DB) TokenByID(ctx context.Context, id string) (t account.Token, hash string, a account.Administrator, err error) {
-	err = db.view(ctx, "load token", func(q tx) error {
+	err = db.look(ctx, "load token", func(q tx) error {
 		t, err = scanToken(q.QueryRowContext(ctx, `SELECT `+tokenColumns+`, t.hash FROM tokens t
 			JOIN administrators a ON a.id = t.administrator_id WHERE t.id = $1`, id), &hash)
 		if err != nil {

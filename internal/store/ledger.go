@@ -14,7 +14,7 @@ import (
 // QuotaUsed returns what an account has stored; zero when nothing is known. The
 // name is a user's, or "mount:" and the source of a mount.
 func (db *DB) QuotaUsed(ctx context.Context, name string) (bytes, files int64, err error) {
-	err = db.view(ctx, "read quota use of "+name, func(q tx) error {
+	err = db.look(ctx, "read quota use of "+name, func(q tx) error {
 		err := q.QueryRowContext(ctx, `SELECT used_bytes, used_files FROM quota WHERE account = $1`, name).Scan(&bytes, &files)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil

@@ -200,6 +200,21 @@ func (db *DB) view(ctx context.Context, op string, f func(q tx) error) error {
 	return db.run(ctx, db.read, db.dialect.reading, op, func(q tx) error { return f(readTx{q.(*sql.Tx), db}) })
 }
 
+// lookTime is how long a look-up that somebody waits for may take. It is a
+// matter of a millisecond; a database that hangs must not hang its users.
+const lookTime = 2 * time.Second
+
+// look is view for such a look-up; fault.Unavailable when the time is over.
+func (db *DB) look(ctx context.Context, op string, f func(q tx) error) error {
+	short, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	err := db.view(short, op, f)
+	if err != nil && short.Err() != nil && ctx.Err() == nil {
+		return fault.New(fault.Unavailable, op, "", fmt.Errorf("the database has not answered within %s", lookTime))
+	}
+	return err
+}
+
 func (db *DB) run(ctx context.Context, pool *sql.DB, o *sql.TxOptions, op string, f func(q tx) error) error {
 	t, err := pool.BeginTx(ctx, o)
 	if err != nil {

@@ -56,7 +56,7 @@ func (db *DB) CreateUser(ctx context.Context, u account.User) (account.User, err
 
 // UserByName returns the user of exactly that name; fault.NotExist.
 func (db *DB) UserByName(ctx context.Context, name string) (u account.User, err error) {
-	err = db.view(ctx, "load user "+name, func(q tx) error {
+	err = db.look(ctx, "load user "+name, func(q tx) error {
 		u, err = db.userByName(ctx, q, name)
 		return err
 	})
@@ -80,7 +80,7 @@ func (db *DB) userByName(ctx context.Context, q tx, name string) (account.User, 
 // UserByCertificate returns the user that lists the SHA-256 fingerprint (hex,
 // in either case) of a TLS client certificate; fault.NotExist.
 func (db *DB) UserByCertificate(ctx context.Context, fingerprint string) (u account.User, err error) {
-	err = db.view(ctx, "load user by certificate", func(q tx) error {
+	err = db.look(ctx, "load user by certificate", func(q tx) error {
 		var name string
 		err := q.QueryRowContext(ctx, `SELECT u.name FROM user_certificates c JOIN users u ON u.id = c.user_id
 			WHERE c.fingerprint = $1`, strings.ToLower(fingerprint)).Scan(&name)
@@ -96,7 +96,7 @@ func (db *DB) UserByCertificate(ctx context.Context, fingerprint string) (u acco
 // NamesByKey returns the names of the users that list the SSH key with this
 // fingerprint ("SHA256:..." as ssh-keygen -l prints it), sorted. None is no error.
 func (db *DB) NamesByKey(ctx context.Context, fingerprint string) (names []string, err error) {
-	err = db.view(ctx, "look up key", func(q tx) error {
+	err = db.look(ctx, "look up key", func(q tx) error {
 		names, err = collect[string](ctx, q, `SELECT DISTINCT u.name FROM user_keys k JOIN users u ON u.id = k.user_id
 			WHERE k.fingerprint = $1 ORDER BY u.name`, fingerprint)
 		return err
@@ -242,7 +242,7 @@ func (db *DB) GroupsOf(ctx context.Context, u account.User) (gs []account.Group,
 	if len(u.Groups) == 0 {
 		return nil, nil
 	}
-	err = db.view(ctx, "load groups of "+u.Name, func(q tx) error {
+	err = db.look(ctx, "load groups of "+u.Name, func(q tx) error {
 		for _, name := range u.Groups {
 			g, err := groupByName(ctx, q, name)
 			if fault.KindOf(err) == fault.NotExist {

@@ -18,6 +18,10 @@ import (
 // Setuid and setgid on files are never set and get lost; on directories the
 // bits an operator set stay.
 func (f *FS) SetAttr(ctx context.Context, name string, a vfs.Attr) error {
+	if err := f.enter("set attributes", name); err != nil {
+		return err
+	}
+	defer f.leave()
 	rel, err := f.lookup(ctx, "setattr", name)
 	if err != nil {
 		return err
@@ -83,6 +87,10 @@ func (f *FS) openMeta(name, rel string, write bool) (*os.File, error) {
 // relative one counts from the link's directory. It is stored relative, so it
 // stays true wherever the directory is mounted. The target need not exist.
 func (f *FS) Symlink(ctx context.Context, target, name string) error {
+	if err := f.enter("symlink", name); err != nil {
+		return err
+	}
+	defer f.leave()
 	d, base, err := f.newIn(ctx, "symlink", name)
 	if err != nil {
 		return err
@@ -128,6 +136,10 @@ func relative(dir, target string) string {
 // Readlink implements vfs.Linker. The target is relative to the link's
 // directory. One that leaves the FS is fault.Denied: it would name the host.
 func (f *FS) Readlink(ctx context.Context, name string) (string, error) {
+	if err := f.enter("readlink", name); err != nil {
+		return "", err
+	}
+	defer f.leave()
 	d, base, err := f.oldIn(ctx, "readlink", name)
 	if err != nil {
 		return "", err
@@ -150,6 +162,10 @@ const errNoLink text = "it is not a symbolic link"
 
 // Link implements vfs.HardLinker, for regular files only.
 func (f *FS) Link(ctx context.Context, from, to string) error {
+	if err := f.enter("link", from); err != nil {
+		return err
+	}
+	defer f.leave()
 	od, obase, err := f.oldIn(ctx, "link", from)
 	if err != nil {
 		return err

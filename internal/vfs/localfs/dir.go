@@ -111,6 +111,10 @@ func (f *FS) real(op, name string) (string, error) {
 
 // Resolve implements vfs.Resolver.
 func (f *FS) Resolve(ctx context.Context, name string, last bool) (string, error) {
+	if err := f.enter("resolve", name); err != nil {
+		return "", err
+	}
+	defer f.leave()
 	if _, err := f.lookup(ctx, "resolve", name); err != nil {
 		return "", err
 	}

@@ -58,6 +58,10 @@ func (f *FS) List(ctx context.Context, name string) iter.Seq2[vfs.Info, error] {
 
 // openDir opens a directory for reading its entries.
 func (f *FS) openDir(ctx context.Context, name string) (*os.File, error) {
+	if err := f.enter("list", name); err != nil {
+		return nil, err
+	}
+	defer f.leave()
 	rel, err := f.lookup(ctx, "list", name)
 	if err != nil {
 		return nil, err

@@ -46,6 +46,7 @@ type FS struct {
 	dev     uint64
 	mount   uint64 // mount id of the root, 0 when the system has none
 	escapes error  // what os.Root says of a path that leaves it
+	calls   calls
 }
 
 var (
@@ -95,6 +96,10 @@ func (f *FS) Close() error { return f.root.Close() }
 
 // Stat implements vfs.FS.
 func (f *FS) Stat(ctx context.Context, name string) (vfs.Info, error) {
+	if err := f.enter("stat", name); err != nil {
+		return vfs.Info{}, err
+	}
+	defer f.leave()
 	rel, err := f.lookup(ctx, "stat", name)
 	if err != nil {
 		return vfs.Info{}, err
@@ -113,6 +118,10 @@ func (f *FS) Stat(ctx context.Context, name string) (vfs.Info, error) {
 
 // Lstat implements vfs.Lstater.
 func (f *FS) Lstat(ctx context.Context, name string) (vfs.Info, error) {
+	if err := f.enter("stat", name); err != nil {
+		return vfs.Info{}, err
+	}
+	defer f.leave()
 	rel, err := f.lookup(ctx, "stat", name)
 	if err != nil {
 		return vfs.Info{}, err
@@ -140,6 +149,10 @@ func (f *FS) info(op, name, rel string, fi fs.FileInfo) (vfs.Info, error) {
 
 // Mkdir implements vfs.FS.
 func (f *FS) Mkdir(ctx context.Context, name string, perm fs.FileMode) error {
+	if err := f.enter("mkdir", name); err != nil {
+		return err
+	}
+	defer f.leave()
 	d, base, err := f.newIn(ctx, "mkdir", name)
 	if err != nil {
 		return err
@@ -168,6 +181,10 @@ const special = fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 
 // Remove implements vfs.FS.
 func (f *FS) Remove(ctx context.Context, name string) error {
+	if err := f.enter("remove", name); err != nil {
+		return err
+	}
+	defer f.leave()
 	d, base, err := f.oldIn(ctx, "remove", name)
 	if err != nil {
 		return err
@@ -188,6 +205,10 @@ func (f *FS) Remove(ctx context.Context, name string) error {
 // Rename implements vfs.FS. A directory that exists never gives way
 // (fault.Exist). Moving to another file system is fault.Unsupported.
 func (f *FS) Rename(ctx context.Context, from, to string, replace bool) error {
+	if err := f.enter("rename", from); err != nil {
+		return err
+	}
+	defer f.leave()
 	od, obase, err := f.oldIn(ctx, "rename", from)
 	if err != nil {
 		return err
@@ -224,6 +245,10 @@ func (f *FS) Rename(ctx context.Context, from, to string, replace bool) error {
 
 // Space implements vfs.Spacer.
 func (f *FS) Space(ctx context.Context, name string) (vfs.Space, error) {
+	if err := f.enter("space", name); err != nil {
+		return vfs.Space{}, err
+	}
+	defer f.leave()
 	rel, err := f.lookup(ctx, "space", name)
 	if err != nil {
 		return vfs.Space{}, err

@@ -12,6 +12,10 @@ import (
 
 // Open implements vfs.FS: one open, one fstat and, with an offset, one seek.
 func (f *FS) Open(ctx context.Context, name string, offset int64) (vfs.Reader, error) {
+	if err := f.enter("open", name); err != nil {
+		return nil, err
+	}
+	defer f.leave()
 	if offset < 0 {
 		return nil, fault.New(fault.Invalid, "open", name, errNegative)
 	}
@@ -93,6 +97,10 @@ func (r *reader) OSFile() *os.File { return r.file }
 // OpenFile implements vfs.RandomAccess. It takes no upload lock: SFTP clients
 // open one file several times.
 func (f *FS) OpenFile(ctx context.Context, name string, flag int, perm fs.FileMode) (vfs.Handle, error) {
+	if err := f.enter("open", name); err != nil {
+		return nil, err
+	}
+	defer f.leave()
 	const known = os.O_RDONLY | os.O_WRONLY | os.O_RDWR | os.O_CREATE | os.O_EXCL | os.O_TRUNC
 	access := flag & (os.O_WRONLY | os.O_RDWR)
 	if flag&^known != 0 || access == os.O_WRONLY|os.O_RDWR || access == 0 && flag&os.O_TRUNC != 0 {

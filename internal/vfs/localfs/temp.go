@@ -68,6 +68,10 @@ func stableTemp(owner, base string) string {
 
 // Partial implements vfs.Partials.
 func (f *FS) Partial(ctx context.Context, name, owner string) (int64, error) {
+	if err := f.enter("stat", name); err != nil {
+		return 0, err
+	}
+	defer f.leave()
 	d, base, err := f.oldIn(ctx, "partial", name)
 	if err != nil {
 		return 0, err

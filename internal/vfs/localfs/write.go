@@ -31,6 +31,10 @@ func (f *FS) Create(ctx context.Context, name string, o vfs.CreateOptions) (vfs.
 }
 
 func (f *FS) create(ctx context.Context, name string, o vfs.CreateOptions) (*writer, error) {
+	if err := f.enter("create", name); err != nil {
+		return nil, err
+	}
+	defer f.leave()
 	if o.Offset < 0 || o.Size < 0 || o.Append && o.Offset > 0 {
 		return nil, fault.New(fault.Invalid, "create", name, errNegative)
 	}
