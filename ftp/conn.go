@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,8 +39,9 @@ type Conn struct {
 	loginEnd time.Time // nobody is logged in: writing ends with the time for it
 
 	rd       lineReader
-	opened   time.Time // begin of the time for a log-in: accept, or the last log-out
-	user     string    // USER as given
+	trace    atomic.Pointer[func(sent bool, line string)] // see SetTrace
+	opened   time.Time                                    // begin of the time for a log-in: accept, or the last log-out
+	user     string                                       // USER as given
 	acct     string
 	sess     Session
 	admitted bool
@@ -109,6 +111,30 @@ func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
 // NetConn is the connection as it was accepted, for what its addresses and type
 // tell; reading from it or writing to it breaks the session.
 func (c *Conn) NetConn() net.Conn { return c.raw }
+
+// SetTrace lets fn see every protocol line of this connection from now on, with
+// secrets cut, besides Config.OnTrace; nil ends that. It may be called at any
+// time. fn must not block and must not call methods of c, whose locks may be held.
+func (c *Conn) SetTrace(fn func(sent bool, line string)) {
+	if fn == nil {
+		c.trace.Store(nil)
+		return
+	}
+	c.trace.Store(&fn)
+}
+
+// traced reports whether anybody wants to see protocol lines.
+func (c *Conn) traced() bool { return c.srv.OnTrace != nil || c.trace.Load() != nil }
+
+// tell shows a line, secrets cut, to whoever wants it.
+func (c *Conn) tell(sent bool, line string) {
+	if c.srv.OnTrace != nil {
+		c.srv.OnTrace(c, sent, line)
+	}
+	if fn := c.trace.Load(); fn != nil {
+		(*fn)(sent, line)
+	}
+}
 
 // Context is canceled when the connection ends; its cause says why.
 func (c *Conn) Context() context.Context { return c.ctx }
@@ -216,9 +242,9 @@ func (c *Conn) send(r Reply, last bool) {
 	if last && c.tls != nil {
 		c.tls.CloseWrite()
 	}
-	if c.srv.OnTrace != nil {
+	if c.traced() {
 		for l := range strings.Lines(string(appendReply(nil, r))) {
-			c.srv.OnTrace(c, true, strings.TrimRight(l, "\r\n"))
+			c.tell(true, strings.TrimRight(l, "\r\n"))
 		}
 	}
 }

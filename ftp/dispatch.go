@@ -43,8 +43,8 @@ func foreignLine(verb, arg string) bool {
 
 // dispatch carries out one command line.
 func (c *Conn) dispatch(line string) Reply {
-	if c.srv.OnTrace != nil {
-		c.srv.OnTrace(c, false, redact(line))
+	if c.traced() {
+		c.tell(false, redact(line))
 	}
 	verb, arg, _ := strings.Cut(line, " ")
 	verb = strings.ToUpper(verb)
@@ -93,10 +93,9 @@ func (c *Conn) unknown(verb, arg string) Reply {
 		r.close, r.hostile = true, true
 		return r
 	}
-	if len(verb) > 32 {
-		verb = verb[:32] + "..."
-	}
-	return ok(500, "%q not understood; HELP lists the commands.", verb)
+	// Only what redact keeps: a password may have been glued to PASS, and replies
+	// are recorded, too.
+	return ok(500, "%q not understood; HELP lists the commands.", strings.TrimSuffix(redact(verb), " ***"))
 }
 
 // permitted checks phase and argument before a handler sees the command.

@@ -61,7 +61,10 @@ type Config struct {
 	Logger  *slog.Logger                          // nil: silent
 	OnTrace func(c *Conn, sent bool, line string) // every protocol line, secrets cut; nil: none
 	OnData  func(c *Conn, a DataAttempt)          // every data connection, good or bad, and agreements that came to nothing
-	Ports   func() string                         // which port speaks what, for clients at the wrong door
+	// OnMoved sees what each transfer or listing has moved over its data
+	// connection, whether it came to its end or not, before its last reply; nil: none.
+	OnMoved func(c *Conn, verb string, octets int64, took time.Duration)
+	Ports   func() string // which port speaks what, for clients at the wrong door
 }
 
 // Server serves one listener or several that share a Config.

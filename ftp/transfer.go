@@ -66,6 +66,9 @@ func (t *transfer) run(work func(t *transfer) Reply) {
 		t.setup.lease.Release()
 	}
 	c := t.c
+	if c.srv.OnMoved != nil && t.marked {
+		c.srv.OnMoved(c, t.verb, t.moved.Load(), time.Since(t.started))
+	}
 	c.reply(r)
 	c.wmu.Lock()
 	c.xfer = nil

@@ -29,7 +29,7 @@ func control(socket string) server.Service {
 		}
 		svc, err := admin.New(admin.Config{Store: s.Store(), Events: s.Bus(), Live: s.Manager(), Hash: hasher.Hash, CheckHash: hasher.Check, DataDir: s.Config().DataDir, Log: s.Log(),
 			Policy: func(user, password string) error { return server.PasswordPolicy(s.Config()).Check(user, password) },
-			Limits: s.Limits(), Measure: s.Measure,
+			Limits: s.Limits(), Transcripts: s.Transcripts(), Measure: s.Measure,
 			Hooks: func() (admin.Hooks, error) { return s.Hooks(), nil }, Tasks: func() (admin.Tasks, error) { return s.Tasks(), nil }, Provider: provider})
 		if err != nil {
 			return err

@@ -11,8 +11,8 @@ import (
 )
 
 func (a *app) sessionCommand() *cobra.Command {
-	c := &cobra.Command{Use: "session", Short: "See and end the live sessions", Args: cobra.ArbitraryArgs, RunE: group}
-	c.AddCommand(a.sessionList(), a.sessionShow(), a.sessionKick())
+	c := &cobra.Command{Use: "session", Short: "See, record and end the live sessions", Args: cobra.ArbitraryArgs, RunE: group}
+	c.AddCommand(a.sessionList(), a.sessionShow(), a.sessionKick(), a.transcriptCommand())
 	return c
 }
 

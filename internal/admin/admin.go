@@ -11,6 +11,7 @@ import (
 	"github.com/portreeve/portreeve/internal/events"
 	"github.com/portreeve/portreeve/internal/limits"
 	"github.com/portreeve/portreeve/internal/store"
+	"github.com/portreeve/portreeve/internal/transcript"
 )
 
 // Config is what a Service works with.
@@ -22,11 +23,12 @@ type Config struct {
 	// CheckHash says whether a hash that was brought along can be verified; nil: none can be brought.
 	CheckHash func(hash string) error
 	// Policy refuses new passwords that are not good enough, with fault.Invalid; nil: all are.
-	Policy  func(user, password string) error
-	DataDir string         // absolute; homes must not contain it
-	Log     *slog.Logger   // nil: silent
-	Limits  *limits.Limits // of the running server; nil: none
-	Measure Measure        // nil: quota cannot be counted anew
+	Policy      func(user, password string) error
+	DataDir     string               // absolute; homes must not contain it
+	Log         *slog.Logger         // nil: silent
+	Limits      *limits.Limits       // of the running server; nil: none
+	Transcripts *transcript.Recorder // of the running server; nil: none
+	Measure     Measure              // nil: quota cannot be counted anew
 	// Hooks and Tasks find those of the configuration when they are asked for; nil: there are none.
 	Hooks func() (Hooks, error)
 	Tasks func() (Tasks, error)
@@ -47,6 +49,7 @@ type Service struct {
 	log       *slog.Logger
 
 	limits  *limits.Limits
+	tapes   *transcript.Recorder
 	measure Measure
 	hooks   func() (Hooks, error)
 	tasks   func() (Tasks, error)
@@ -62,7 +65,7 @@ func New(c Config) (*Service, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, checkHash: c.CheckHash, policy: c.Policy, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, measure: c.Measure, hooks: c.Hooks, tasks: c.Tasks, provider: c.Provider}, nil
+	return &Service{store: c.Store, bus: c.Events, live: c.Live, hash: c.Hash, checkHash: c.CheckHash, policy: c.Policy, data: filepath.Clean(c.DataDir), log: c.Log, limits: c.Limits, tapes: c.Transcripts, measure: c.Measure, hooks: c.Hooks, tasks: c.Tasks, provider: c.Provider}, nil
 }
 
 type actorKey struct{}

@@ -19,7 +19,7 @@ const (
 	ScopeRead     Scope = "read"     // see accounts, groups, sessions, status
 	ScopeUsers    Scope = "users"    // make, change and remove accounts
 	ScopeGroups   Scope = "groups"   // make, change and remove groups
-	ScopeSessions Scope = "sessions" // end sessions
+	ScopeSessions Scope = "sessions" // end sessions, record and read their transcripts
 	ScopeServer   Scope = "server"   // reload, stop
 	ScopeAdmins   Scope = "admins"   // administrators and their tokens
 )

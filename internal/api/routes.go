@@ -39,7 +39,7 @@ var reason = param{name: "reason", kind: "string", doc: "Text for the client and
 func (h *handler) routes() []route {
 	const ok, made, none = http.StatusOK, http.StatusCreated, http.StatusNoContent
 	users := append(paging[:3:3], param{name: "group", kind: "string", doc: "Only members of this group."})
-	return append(slices.Concat(h.trailRoutes(), h.totpRoutes(), h.stateRoutes(), h.hookRoutes()), []route{
+	return append(slices.Concat(h.trailRoutes(), h.totpRoutes(), h.stateRoutes(), h.hookRoutes(), h.transcriptRoutes()), []route{
 		{"listUsers", "GET", "/v1/users", "List the accounts, in the order of their names", admin.ScopeRead, users, nil, UserList{}, ok, false, h.listUsers},
 		{"createUser", "POST", "/v1/users", "Make an account and its home directory", admin.ScopeUsers, nil, admin.NewUser{}, account.User{}, made, true, h.createUser},
 		{"getUser", "GET", "/v1/users/{name}", "Show an account", admin.ScopeRead, nil, nil, account.User{}, ok, true, h.showUser},

@@ -25,25 +25,26 @@ type Config struct {
 
 	CryptoPolicy CryptoName `toml:"crypto_policy" example:"\"2026-11\"" reload:"live" derived:"the newest one, 2026-11" doc:"Dated set of algorithms for TLS and SSH. A set never changes, so naming one keeps it through upgrades; without the key an upgrade may bring a newer one. legacy-2026-11 adds what old clients need, 2026-11-fips is for the FIPS build. portreeve check --crypto lists them."`
 
-	Listen    []Listen  `toml:"listen" doc:"One entry for each socket that takes connections."`
-	FTP       FTP       `toml:"ftp" doc:"The FTP protocol, for every listener that speaks it."`
-	NAT       NAT       `toml:"nat" doc:"Finding the public address and opening the router. What is found is announced to clients from outside only while ftp.passive.address is empty; clients in this machine's own networks are told the address they reached."`
-	SFTP      SFTP      `toml:"sftp" doc:"SFTP and SCP, for every listener that speaks them."`
-	TLS       TLS       `toml:"tls" doc:"Certificates. Without any, a self-signed one is made and kept in data_dir/tls."`
-	Limits    Limits    `toml:"limits" doc:"Ceilings for the whole server. Limits of one account belong to the account."`
-	Upload    Upload    `toml:"upload" doc:"How uploads are stored."`
-	Passwords Passwords `toml:"passwords" doc:"How passwords are kept."`
-	Anonymous Anonymous `toml:"anonymous" doc:"Log-in without an account, as \"anonymous\" or \"ftp\"."`
-	External  External  `toml:"external" doc:"Log-in with passwords that a program or an HTTP service checks. Accounts with a password of their own do not use it."`
-	LDAP      LDAP      `toml:"ldap" doc:"Log-in with the passwords of a directory (LDAP, Active Directory). Accounts with a password of their own do not use it."`
-	Log       Log       `toml:"log" doc:"The server's own log. Transfers are also kept in the database."`
-	Audit     Audit     `toml:"audit" doc:"The trail of log-ins, transfers and changes. It is kept in the database, as a chain that shows every later change (portreeve event verify)."`
-	Metrics   Metrics   `toml:"metrics" doc:"Counters for Prometheus."`
-	Hooks     []Hook    `toml:"hook" doc:"Receivers that are told of events, or asked before something happens (docs/guides/events.md)."`
-	Mail      Mail      `toml:"mail" doc:"The mail server that hooks use."`
-	Tasks     []Task    `toml:"task" doc:"Work that the server does by the clock: retention of files and events, sweeping, counting."`
-	Security  Security  `toml:"security" doc:"What the process may reach at all, whatever a mistake in it would let somebody do."`
-	Admin     Admin     `toml:"admin" doc:"Administration: the control socket of the command line, and the API over HTTPS."`
+	Listen     []Listen   `toml:"listen" doc:"One entry for each socket that takes connections."`
+	FTP        FTP        `toml:"ftp" doc:"The FTP protocol, for every listener that speaks it."`
+	NAT        NAT        `toml:"nat" doc:"Finding the public address and opening the router. What is found is announced to clients from outside only while ftp.passive.address is empty; clients in this machine's own networks are told the address they reached."`
+	SFTP       SFTP       `toml:"sftp" doc:"SFTP and SCP, for every listener that speaks them."`
+	TLS        TLS        `toml:"tls" doc:"Certificates. Without any, a self-signed one is made and kept in data_dir/tls."`
+	Limits     Limits     `toml:"limits" doc:"Ceilings for the whole server. Limits of one account belong to the account."`
+	Upload     Upload     `toml:"upload" doc:"How uploads are stored."`
+	Passwords  Passwords  `toml:"passwords" doc:"How passwords are kept."`
+	Anonymous  Anonymous  `toml:"anonymous" doc:"Log-in without an account, as \"anonymous\" or \"ftp\"."`
+	External   External   `toml:"external" doc:"Log-in with passwords that a program or an HTTP service checks. Accounts with a password of their own do not use it."`
+	LDAP       LDAP       `toml:"ldap" doc:"Log-in with the passwords of a directory (LDAP, Active Directory). Accounts with a password of their own do not use it."`
+	Log        Log        `toml:"log" doc:"The server's own log. Transfers are also kept in the database."`
+	Audit      Audit      `toml:"audit" doc:"The trail of log-ins, transfers and changes. It is kept in the database, as a chain that shows every later change (portreeve event verify)."`
+	Metrics    Metrics    `toml:"metrics" doc:"Counters for Prometheus."`
+	Transcript Transcript `toml:"transcript" doc:"Protocol transcripts of single sessions, which are recorded only when an administrator asks for one (portreeve session transcript start)."`
+	Hooks      []Hook     `toml:"hook" doc:"Receivers that are told of events, or asked before something happens (docs/guides/events.md)."`
+	Mail       Mail       `toml:"mail" doc:"The mail server that hooks use."`
+	Tasks      []Task     `toml:"task" doc:"Work that the server does by the clock: retention of files and events, sweeping, counting."`
+	Security   Security   `toml:"security" doc:"What the process may reach at all, whatever a mistake in it would let somebody do."`
+	Admin      Admin      `toml:"admin" doc:"Administration: the control socket of the command line, and the API over HTTPS."`
 
 	src source
 }
@@ -216,6 +217,13 @@ type AuditFile struct {
 // Metrics is [metrics].
 type Metrics struct {
 	Address string `toml:"address" default:"" example:"\"127.0.0.1:9121\"" reload:"restart" doc:"IP address and port of an HTTP page /metrics in Prometheus's format. It has no log-in of its own, so use a loopback address. Empty is no such page."`
+}
+
+// Transcript is [transcript].
+type Transcript struct {
+	Keep       Duration `toml:"keep" default:"168h" min:"0s" reload:"live" doc:"How long a transcript is kept in data_dir/transcripts after its last line; 0s is until it is removed by hand."`
+	MaxSession Size     `toml:"max_session" default:"1MB" reload:"live" doc:"Ceiling of one transcript. What comes after it is not recorded."`
+	MaxTotal   Size     `toml:"max_total" default:"64MB" reload:"live" doc:"Ceiling of all transcripts together. When it is reached nothing more is recorded until some are removed or too old."`
 }
 
 // LDAP is [ldap].

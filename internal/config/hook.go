@@ -15,7 +15,7 @@ type EventKind string
 
 // EventKinds are those that a hook may be on. Listings are not events that are kept.
 var EventKinds = []string{"login", "login.failed", "logout", "connection.refused", "upload", "download", "delete", "rename", "mkdir", "rmdir", "attr", "copy", "link",
-	"quota", "data.failed", "session.kick", "ban", "ban.lifted", "user.changed", "config.reload", "server.start", "server.stop", "address.changed", "port.mapped", "hook.dead", "task"}
+	"quota", "data.failed", "session.kick", "ban", "ban.lifted", "user.changed", "config.reload", "server.start", "server.stop", "address.changed", "port.mapped", "hook.dead", "task", "session.transcript"}
 
 // UnmarshalText reads a kind; an underscore may stand for the dot.
 func (e *EventKind) UnmarshalText(b []byte) error {
@@ -87,7 +87,7 @@ func (MailTLS) choices() []string  { return []string{"starttls", "implicit", "of
 // Hook is one [[hook]] entry.
 type Hook struct {
 	Name       string      `toml:"name" example:"\"orders\"" reload:"live" required:"true" doc:"Name in lists, logs and the trail; stable, because what waits to be delivered is kept under it."`
-	On         []EventKind `toml:"on" example:"[\"upload\"]" reload:"live" required:"true" doc:"Events it is for: login, login.failed, logout, connection.refused, upload, download, delete, rename, mkdir, rmdir, attr, copy, link, quota, data.failed, session.kick, ban, ban.lifted, user.changed, config.reload, server.start, server.stop, address.changed, port.mapped, hook.dead, task. An underscore may stand for the dot."`
+	On         []EventKind `toml:"on" example:"[\"upload\"]" reload:"live" required:"true" doc:"Events it is for: login, login.failed, logout, connection.refused, upload, download, delete, rename, mkdir, rmdir, attr, copy, link, quota, data.failed, session.kick, ban, ban.lifted, user.changed, config.reload, server.start, server.stop, address.changed, port.mapped, hook.dead, task, session.transcript. An underscore may stand for the dot."`
 	Mode       HookMode    `toml:"mode" default:"notify" reload:"live" doc:"notify tells the receiver afterwards, at least once, over crashes and restarts. ask waits for its answer before a login, upload, download, delete, rename, mkdir, rmdir, attr, copy or link happens, and refuses what it refuses."`
 	Deliver    Delivery    `toml:"deliver" example:"\"webhook\"" reload:"live" required:"true" doc:"webhook sends an HTTP POST to url, program runs program, mail writes to the addresses in to."`
 	Users      []string    `toml:"users" example:"[\"acme-*\"]" reload:"live" doc:"Only events of these accounts; * stands for any text, ? for one character. Empty is every account."`

@@ -37,10 +37,11 @@ const (
 	ConfigLoad     Kind = "config.reload"
 	Start          Kind = "server.start"
 	Stop           Kind = "server.stop"
-	AddressChanged Kind = "address.changed" // the address that passive clients are told
-	PortMapped     Kind = "port.mapped"     // by the router in front; also lost and removed
-	HookDead       Kind = "hook.dead"       // a delivery was given up; Target is the hook
-	TaskRun        Kind = "task"            // Target is the task
+	AddressChanged Kind = "address.changed"    // the address that passive clients are told
+	PortMapped     Kind = "port.mapped"        // by the router in front; also lost and removed
+	HookDead       Kind = "hook.dead"          // a delivery was given up; Target is the hook
+	TaskRun        Kind = "task"               // Target is the task
+	Transcript     Kind = "session.transcript" // asked for, read, ended or removed by an administrator
 )
 
 // Event is one thing that happened. A zero Fault is success.

@@ -64,6 +64,7 @@ var messages = map[Kind][2]string{ // good end, failure
 	ConfigLoad: {"configuration loaded", "configuration refused"}, Start: {"server started", "server start failed"}, Stop: {"server stopped", "server stop failed"},
 	AddressChanged: {"the announced address has changed", "the announced address is not known"}, PortMapped: {"router mapping", "router mapping failed"},
 	HookDead: {"delivery to a hook given up", "delivery to a hook given up"}, TaskRun: {"task done", "task failed"},
+	Transcript: {"transcript of a session", "transcript of a session"},
 }
 
 func message(e Event) string {

@@ -13,12 +13,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/portreeve/portreeve/ftp"
 	"github.com/portreeve/portreeve/internal/account"
 	"github.com/portreeve/portreeve/internal/auth"
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/session"
+	"github.com/portreeve/portreeve/internal/transcript"
 )
 
 // Options say how one listener behaves. They do not change: a reload makes a
@@ -81,10 +83,50 @@ func (b *Backend) Connect(ctx context.Context, c *ftp.Conn) error {
 	}
 	c.SetID(g.ID())
 	g.OnKick(func(reason string) { c.Close(fault.Sentence(reason)) })
+	g.OnTape(func(t *transcript.Tape) {
+		if t == nil {
+			c.SetTrace(nil)
+			return
+		}
+		c.SetTrace(t.Line)
+	})
 	b.mu.Lock()
 	b.guests[c] = &guest{Guest: g}
 	b.mu.Unlock()
 	return nil
+}
+
+// Data notes a data connection in the session's transcript, if there is one.
+func (b *Backend) Data(c *ftp.Conn, a *ftp.DataAttempt) {
+	b.mu.Lock()
+	g := b.guests[c]
+	b.mu.Unlock()
+	if g == nil || g.Tape() == nil {
+		return
+	}
+	text := "data connection by " + a.Mode
+	if a.Local.IsValid() {
+		text += ", server's end " + a.Local.String()
+	}
+	if a.Remote.IsValid() {
+		text += ", client's end " + a.Remote.String()
+	}
+	switch {
+	case a.TLS && a.Resumed:
+		text += ", TLS resumed from the control connection"
+	case a.TLS:
+		text += ", TLS not resumed"
+	default:
+		text += ", in the clear"
+	}
+	if a.Stranger.IsValid() {
+		text += ", turned away " + a.Stranger.String()
+	}
+	text += ", waited " + a.Waited.Round(time.Millisecond).String() + ": " + a.Code
+	if a.Err != nil {
+		text += ", " + a.Err.Error()
+	}
+	g.Tape().Note("%s", text)
 }
 
 // Disconnect gives the connection's place back. See ftp.Admitter.
@@ -98,6 +140,16 @@ func (b *Backend) Disconnect(c *ftp.Conn, cause error) {
 			b.m.Hostile(context.Background(), g.Origin(), cause.Error())
 		}
 		g.Close(ended(cause))
+	}
+}
+
+// Moved notes in the transcript what went over a data connection.
+func (b *Backend) Moved(c *ftp.Conn, verb string, octets int64, took time.Duration) {
+	b.mu.Lock()
+	g := b.guests[c]
+	b.mu.Unlock()
+	if g != nil && g.Tape() != nil {
+		g.Tape().Note("%s moved %d octets in %s", verb, octets, took.Round(time.Millisecond))
 	}
 }
 

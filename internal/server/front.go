@@ -122,7 +122,7 @@ func (s *Server) plan(cfg *config.Config, l *config.Listen, so *socket, tc *tls.
 		LoginTimeout: cfg.FTP.LoginTimeout.Std(), IdleTimeout: cfg.FTP.IdleTimeout.Std(),
 		StallTimeout: cfg.FTP.StallTimeout.Std(), DataTimeout: cfg.FTP.DataTimeout.Std(),
 		MaxLine: cfg.FTP.MaxLine, ListDepth: cfg.FTP.ListDepth, ListEntries: cfg.FTP.ListEntries,
-		Logger: log, OnData: s.recordData(l.Name, backend), Ports: s.doors,
+		Logger: log, OnData: s.recordData(l.Name, backend), OnMoved: backend.Moved, Ports: s.doors,
 	}
 	if log.Enabled(context.Background(), slog.LevelDebug) || s.level != nil && cfg.Log.Level == "debug" {
 		fc.OnTrace = trace(log) // otherwise no line is built in vain
@@ -181,6 +181,7 @@ func (s *Server) recordData(listener string, backend *ftpd.Backend) func(*ftp.Co
 		if c.Implicit() || c.TLS() != nil {
 			proto = "ftps"
 		}
+		backend.Data(c, &a)
 		s.metrics.data(a)
 		if a.Stranger.IsValid() {
 			s.manager.Stranger(context.Background(), auth.Origin{Protocol: proto, Listener: listener, Local: a.Local}, a.Stranger)

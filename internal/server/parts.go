@@ -21,6 +21,7 @@ import (
 	"github.com/portreeve/portreeve/internal/ports"
 	"github.com/portreeve/portreeve/internal/session"
 	"github.com/portreeve/portreeve/internal/store"
+	"github.com/portreeve/portreeve/internal/transcript"
 	"github.com/portreeve/portreeve/internal/vfs"
 )
 
@@ -213,6 +214,11 @@ func sessionConfig(cfg *config.Config, db *store.DB, log *slog.Logger) session.C
 			return db.GroupsOf(ctx, account.User{Groups: names})
 		},
 	}
+}
+
+func transcriptLimits(cfg *config.Config) transcript.Limits {
+	c := cfg.Transcript
+	return transcript.Limits{Keep: c.Keep.Std(), Session: int64(c.MaxSession), Total: int64(c.MaxTotal)}
 }
 
 func uploadMode(m config.UploadMode) vfs.Upload {

@@ -248,6 +248,7 @@ func (s *Server) applyLive(cfg *config.Config) {
 	s.limits.SetAllow(prefixes(cfg.Limits.NeverBan))
 	s.limits.SetBandwidth(int64(cfg.Limits.BandwidthDown), int64(cfg.Limits.BandwidthUp))
 	s.verifier.set(cfg)
+	s.tapes.SetLimits(transcriptLimits(cfg))
 	if s.level != nil {
 		if l, err := telemetry.ParseLevel(string(cfg.Log.Level)); err == nil {
 			s.level.Set(l)

@@ -31,6 +31,7 @@ import (
 	"github.com/portreeve/portreeve/internal/store"
 	"github.com/portreeve/portreeve/internal/task"
 	"github.com/portreeve/portreeve/internal/telemetry"
+	"github.com/portreeve/portreeve/internal/transcript"
 )
 
 // Front is a protocol on a listener: the contract of http.Server.
@@ -72,6 +73,7 @@ type Server struct {
 	verifier *verifier
 	storages *storages
 	manager  *session.Manager
+	tapes    *transcript.Recorder
 	book     *addressBook
 	audit    *audit
 	confined *sandbox.Paths // nil: not
@@ -228,7 +230,12 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	s.storages = newStorages(bg, s.log, s.dataDir)
-	s.manager = session.NewManager(sessionConfig(cfg, s.db, s.log), s.verifier, s.storages.open, s.limits, s.bus)
+	if s.tapes, err = transcript.Open(filepath.Join(s.dataDir, "transcripts"), transcriptLimits(cfg), nil, s.log); err != nil {
+		return err
+	}
+	sc := sessionConfig(cfg, s.db, s.log)
+	sc.Transcripts = s.tapes
+	s.manager = session.NewManager(sc, s.verifier, s.storages.open, s.limits, s.bus)
 	if err := s.openHooks(bg, cfg); err != nil {
 		return err
 	}
@@ -384,6 +391,7 @@ func (s *Server) background(ctx context.Context) {
 				return
 			case now := <-t.C:
 				s.prune(now)
+				s.tapes.Sweep()
 			}
 		}
 	})
@@ -404,6 +412,9 @@ func (s *Server) Store() *store.DB { return s.db }
 
 // Bus returns the event bus.
 func (s *Server) Bus() *events.Bus { return s.bus }
+
+// Transcripts returns what records sessions on request.
+func (s *Server) Transcripts() *transcript.Recorder { return s.tapes }
 
 // Limits returns the counters, for bans and quota.
 func (s *Server) Limits() *limits.Limits { return s.limits }

@@ -149,6 +149,7 @@ func (s *Server) release() error {
 		}
 		s.logHead(ctx)
 	}
+	errs = append(errs, s.tapes.Close())
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}

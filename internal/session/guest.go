@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/portreeve/portreeve/internal/account"
@@ -14,6 +15,7 @@ import (
 	"github.com/portreeve/portreeve/internal/events"
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/limits"
+	"github.com/portreeve/portreeve/internal/transcript"
 )
 
 // Guest is an admitted connection. Before Login there is nothing else to call.
@@ -32,6 +34,9 @@ type Guest struct {
 	ended  error // set by a kick or shutdown
 	reason string
 	onKick func(reason string)
+	onTape func(*transcript.Tape)
+
+	tape atomic.Pointer[transcript.Tape] // while the session is recorded
 }
 
 // ID is random and names the connection in logs, events and the live view.
@@ -56,8 +61,12 @@ func (g *Guest) SetOrigin(from auth.Origin) {
 // SetTLS sets the text of the live view, for example "TLS 1.3 AES-128-GCM".
 func (g *Guest) SetTLS(text string) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	was := g.tls
 	g.tls = text
+	g.mu.Unlock()
+	if t := g.Tape(); t != nil && text != was {
+		t.Note("protected by %s", text)
+	}
 }
 
 // OnKick sets what tells the client good-bye and closes the connection. It is
@@ -125,6 +134,7 @@ func (g *Guest) Close(cause error) {
 	if s != nil {
 		s.Close(cause)
 	}
+	g.endTape(cause)
 	g.conn.Release()
 	g.m.drop(g)
 }
@@ -141,6 +151,8 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 		return nil, err
 	}
 	m, name := g.m, c.Username()
+	g.watch(name)
+	g.tapeLogin(c)
 	if err := m.recordable(); err != nil {
 		return nil, err
 	}

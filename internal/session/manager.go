@@ -23,6 +23,7 @@ import (
 	"github.com/portreeve/portreeve/internal/events"
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/limits"
+	"github.com/portreeve/portreeve/internal/transcript"
 	"github.com/portreeve/portreeve/internal/vfs"
 )
 
@@ -41,6 +42,8 @@ type Config struct {
 	// Users looks accounts up again in Refresh, and tells unknown users from
 	// wrong passwords for the ban score. nil: Refresh does nothing.
 	Users auth.Users
+	// Transcripts records sessions on request; nil: none is.
+	Transcripts *transcript.Recorder
 	// Groups returns the groups of those names that exist; nil: there are no groups.
 	Groups func(ctx context.Context, names []string) ([]account.Group, error)
 }
@@ -136,6 +139,7 @@ func (m *Manager) Connect(ctx context.Context, from auth.Origin) (*Guest, error)
 	}
 	m.guests[g.id] = g
 	m.mu.Unlock()
+	g.watch("")
 	return g, nil
 }
 
@@ -195,6 +199,9 @@ func (m *Manager) publish(ctx context.Context, e events.Event) { _ = m.record(ct
 // record is publish for what must not count as done without its event: where
 // the audit trail is required, the error says that it was not kept.
 func (m *Manager) record(ctx context.Context, e events.Event) error {
+	if m.conf.Transcripts.Active() {
+		m.tapeEvent(&e)
+	}
 	if m.bus == nil {
 		return nil
 	}

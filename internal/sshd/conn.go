@@ -106,6 +106,9 @@ func (c *conn) serve(deadline time.Time) error {
 		n := a.Algorithms()
 		c.g.SetTLS("SSH " + n.Read.Cipher + ", " + n.KeyExchange)
 	}
+	if t := c.g.Tape(); t != nil {
+		t.Note("the client is %s", sc.ClientVersion())
+	}
 	c.touch()
 	watch := c.watch()
 	defer watch.Stop()

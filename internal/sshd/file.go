@@ -321,6 +321,9 @@ func (x *sftp) read(d *decoder) {
 	head[4] = fxpData
 	binary.BigEndian.PutUint32(head[5:], x.id)
 	binary.BigEndian.PutUint32(head[9:], uint32(k))
+	if x.tape != nil {
+		x.tape.data(x.id, k)
+	}
 	x.keep()
 	x.rw.Write((*b)[:dataHead+k])
 	x.send()

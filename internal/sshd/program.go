@@ -33,6 +33,7 @@ func (c *conn) program(ch ssh.Channel, reqs <-chan *ssh.Request) {
 				continue
 			}
 			r.Reply(true, nil)
+			c.g.Tape().Note("subsystem sftp")
 			go ssh.DiscardRequests(reqs)
 			c.sftp(ch)
 			return
@@ -110,6 +111,9 @@ func (r *run) exec(line string) int {
 		return 0
 	}
 	args, err := words(line)
+	if t := r.s.Tape(); t != nil {
+		t.Note("command %s", taped(args, line))
+	}
 	if err != nil || len(args) == 0 {
 		return r.complain("", "the command cannot be read; quotes must come in pairs")
 	}
@@ -126,6 +130,18 @@ func (r *run) exec(line string) int {
 		return r.complain(name, "ask for the subsystem sftp instead (sftp does it unless -s is given)")
 	}
 	return r.complain("", fmt.Sprintf("the command %q is not available: this server transfers files only (sftp, scp) and can compute checksums (md5sum, sha1sum, sha256sum, sha512sum)", plain(name)))
+}
+
+// taped is what a transcript says of a command line: all of it when it is for
+// one of our commands, else the first word, since the rest may be anything.
+func taped(args []word, line string) string {
+	if len(args) == 0 {
+		return "that cannot be read"
+	}
+	if name := path.Base(args[0].text); name == "scp" || sumCommands[name] != "" {
+		return line
+	}
+	return args[0].text + " (arguments left out)"
 }
 
 // rclone asks which shell it talks to before it asks for checksums. This is

@@ -95,6 +95,9 @@ func (x *scp) die(name string, err error) error {
 }
 
 func (x *scp) send(s string) error {
+	if t := x.s.Tape(); t != nil {
+		t.Line(true, strings.TrimSuffix(s, "\n"))
+	}
 	if _, err := io.WriteString(x.out, s); err != nil {
 		return errScpOver
 	}
@@ -112,6 +115,7 @@ func (x *scp) response() (refused bool, err error) {
 	}
 	switch c {
 	case 0:
+		x.s.Tape().Line(false, "\x00")
 		return false, nil
 	case 1, 2:
 		if _, err := x.line(); err != nil {
@@ -133,6 +137,7 @@ func (x *scp) line() (string, error) {
 		return "", errScpOver
 	}
 	x.touch()
+	x.s.Tape().Line(false, string(b[:len(b)-1]))
 	return string(b[:len(b)-1]), nil
 }
 

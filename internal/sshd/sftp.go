@@ -69,6 +69,7 @@ type sftp struct {
 	id      uint32 // of the request at hand
 	handles handles
 	pending map[string]*handle // uploads that are not visible yet, by path
+	tape    *tape              // of the session's transcript; nil: it has none
 }
 
 // gather is how many octets of small replies are sent together.
@@ -93,6 +94,7 @@ func (x *sftp) serve() (err error) {
 		if why == nil {
 			why = errors.New("the client left without closing the file")
 		}
+		x.tape.flush()
 		x.closeAll(fault.New(fault.Canceled, "", "", why))
 		x.flush()
 		x.in.free()
@@ -172,6 +174,11 @@ var extensions = [...][2]string{
 }
 
 func (x *sftp) hello(p []byte) error {
+	if to := x.s.Tape(); to != nil && len(p) >= 5 {
+		what, _, _ := describe(p)
+		to.Line(false, what)
+		to.Line(true, "VERSION 3")
+	}
 	d := decoder{b: p}
 	if t, v := d.u8(), d.u32(); d.bad || t != fxpInit || v < 3 {
 		return fmt.Errorf("%w: the first one must ask for version 3 or later", errMalformed)
@@ -194,6 +201,9 @@ func (x *sftp) open(t byte) (at int) {
 
 func (x *sftp) shut(at int) {
 	binary.BigEndian.PutUint32(x.out[at:], uint32(len(x.out)-at-4))
+	if x.tape != nil {
+		x.tape.reply(x.out[at+4:])
+	}
 }
 
 // reply starts a reply to the request at hand.
@@ -234,9 +244,17 @@ func (x *sftp) say(code uint32, text string) {
 // clientPath is the name a client sent, absolute; the session checks it.
 func clientPath(p string) string { return vfs.Join("/", p) }
 
-// packet carries out one request. An error ends the channel; everything that
-// is wrong with files is a status.
+// packet carries out one request, and records it where that was asked for. An
+// error ends the channel; everything that is wrong with files is a status.
 func (x *sftp) packet(p []byte) error {
+	if to := x.s.Tape(); to != nil && len(p) >= 5 {
+		return x.record(to, p)
+	}
+	x.tape = nil
+	return x.carry(p)
+}
+
+func (x *sftp) carry(p []byte) error {
 	d := &decoder{b: p}
 	t := d.u8()
 	x.id = d.u32()

@@ -194,7 +194,44 @@ func TestGeneratedClient(t *testing.T) {
 	if err != nil || ev.JSON200 == nil || !strings.Contains(string(ev.Body), "changed: comment none -\\u003e \\\"first edit\\\" by administrator ops") {
 		t.Errorf("the trail: %s, %v", ev.Body, err)
 	}
+	t.Run("transcripts", func(t *testing.T) { transcripts(t, p, c) })
 	t.Run("limits", func(t *testing.T) { limits(t, p, c) })
+}
+
+// transcripts asks for one, which the trail must hold with who asked, and takes
+// the request back. A token without the scope gets none of it.
+func transcripts(t *testing.T, p *program, c *ClientWithResponses) {
+	ctx := context.Background()
+	q, err := c.CreateTranscriptWithResponse(ctx, nil, NewTranscript{User: ptr("ann"), ForNs: ptr(int64(time.Minute))})
+	if err != nil || q.JSON201 == nil || q.JSON201.Until.Sub(q.JSON201.Since) != time.Minute {
+		t.Fatalf("asked: %s %s, %v", q.Status(), q.Body, err)
+	}
+	l, err := c.ListTranscriptsWithResponse(ctx)
+	if err != nil || l.JSON200 == nil || len(l.JSON200.Requests) != 1 || *l.JSON200.Requests[0].By != "administrator ops" || len(l.JSON200.Transcripts) != 0 {
+		t.Errorf("listed: %s %s, %v", l.Status(), l.Body, err)
+	}
+	if r, _ := c.CreateTranscriptWithResponse(ctx, nil, NewTranscript{User: ptr("ann"), Network: ptr("192.0.2.1")}); r.StatusCode() != 400 {
+		t.Errorf("two subjects at once: %s", r.Status())
+	}
+	if r, _ := c.GetTranscriptWithResponse(ctx, "d853d316dae64d645828fc18"); r.StatusCode() != 404 {
+		t.Errorf("a transcript that is not there: %s", r.Status())
+	}
+	if r, _ := c.StopTranscriptWithResponse(ctx, q.JSON201.Id); r.StatusCode() != 204 {
+		t.Errorf("stopped: %s", r.Status())
+	}
+	read := p.client(p.run("token", "add", "ops", "--scope", "read"))
+	if r, _ := read.ListTranscriptsWithResponse(ctx); r.StatusCode() != 403 {
+		t.Errorf("a reader lists transcripts: %s", r.Status())
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // events are stored a moment later
+		ev, err := c.QueryEventsWithResponse(ctx, nil, EventQuery{Kinds: &[]string{"session.transcript"}})
+		if err == nil && ev.JSON200 != nil && strings.Contains(string(ev.Body), "asked for until") && strings.Contains(string(ev.Body), "by administrator ops") {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the trail: %s, %v", ev.Body, err)
+		}
+	}
 }
 
 // limits tries tokens that are less than everything.
