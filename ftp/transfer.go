@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -340,14 +341,17 @@ func (t *transfer) receiveFile(f *os.File, m Meter, tc *net.TCPConn) error {
 	err := t.kernelMove(m, -1, func(n int64) (int64, error) {
 		return f.ReadFrom(&io.LimitedReader{R: tc, N: n})
 	}, tc)
-	// One call reads and writes, and its error names neither side.
-	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO, syscall.EROFS} {
-		if errors.Is(err, e) {
-			return &sourceError{err}
-		}
+	// One call reads and writes, and its error names neither side. What is not
+	// known to come of TCP is the storage's: a network file system has errors
+	// of its own.
+	var no syscall.Errno
+	if errors.As(err, &no) && !slices.Contains(tcpErrors, no) {
+		return &sourceError{err}
 	}
 	return err
 }
+
+var tcpErrors = []syscall.Errno{syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.ECONNREFUSED}
 
 // kernelMove asks for grants and lets move use them up until the source ends.
 // The deadline holds for a grant as a whole, so running into it after some

@@ -123,6 +123,7 @@ var errnoKinds = map[syscall.Errno]Kind{
 	syscall.ENAMETOOLONG: NameRefused, syscall.EILSEQ: NameRefused, syscall.EINVAL: Invalid,
 	syscall.ENOSYS: Unsupported, syscall.EOPNOTSUPP: Unsupported, syscall.EXDEV: Unsupported,
 	syscall.EMFILE: Unavailable, syscall.ENFILE: Unavailable, syscall.EIO: Unavailable, syscall.ESTALE: Unavailable,
+	syscall.ENOTCONN: Unavailable, syscall.ECONNABORTED: Unavailable, // a network file system whose server has gone
 	syscall.ECONNRESET: Canceled, syscall.EPIPE: Canceled,
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -20,10 +21,30 @@ import (
 	"github.com/portreeve/portreeve/internal/store"
 )
 
+// peers are the servers behind remoteDir, by its directory.
+var peers sync.Map
+
+// killPeer ends the server behind a remoteDir: calls fail from now on.
+func killPeer(t *testing.T, dir string) {
+	t.Helper()
+	p, ok := peers.Load(dir)
+	if !ok {
+		t.Fatalf("%s is not mounted", dir)
+	}
+	p.(*os.Process).Kill()
+}
+
 // remoteDir mounts a directory by way of an SFTP server, as a network file
-// system; hang stops that server, and resume lets it go on.
+// system; hang stops that server, and resume lets it go on. It is for a test
+// inside namespaces.
 func remoteDir(t *testing.T) (dir string, hang, resume func()) {
 	t.Helper()
+	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+		t.Logf("no right to mount: %v", err)
+		os.Exit(notPermitted)
+	} else {
+		f.Close()
+	}
 	behind := t.TempDir()
 	dir = filepath.Join(t.TempDir(), "remote")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -69,12 +90,16 @@ func remoteDir(t *testing.T) (dir string, hang, resume func()) {
 		b, err2 := os.Stat(filepath.Dir(dir))
 		return err1 == nil && err2 == nil && a.Sys().(*syscall.Stat_t).Dev != b.Sys().(*syscall.Stat_t).Dev || mount.ProcessState != nil
 	})
+	peers.Store(dir, peer.Process)
 	return dir, func() { peer.Process.Signal(syscall.SIGSTOP) }, func() { peer.Process.Signal(syscall.SIGCONT) }
 }
 
 // TestStorageHangs: a network file system stops answering. Only those whose
 // files are there notice; what hangs is bounded, told, and goes on afterwards.
 func TestStorageHangs(t *testing.T) {
+	if !inNamespaces(t) {
+		return
+	}
 	remote, hang, resume := remoteDir(t)
 	r := prepare(t, listenTOML("ftp", "127.0.0.1:0", `tls = "off"`)+"[limits]\nper_user = 0\nper_address = 0\nhalf_open = 0\n")
 	r.addUser(account.User{Name: "far", Home: remote})
@@ -146,6 +171,9 @@ func TestStorageHangs(t *testing.T) {
 // TestStopWithHungStorage: a second stop does not wait for a storage that
 // does not answer.
 func TestStopWithHungStorage(t *testing.T) {
+	if !inNamespaces(t) {
+		return
+	}
 	remote, hang, resume := remoteDir(t)
 	defer resume()
 	r := prepare(t, listenTOML("ftp", "127.0.0.1:0", `tls = "off"`))
