@@ -55,20 +55,21 @@ var noDisk = []string{"internal/ftpd", "internal/sshd", "internal/api"}
 
 // oneHome names the package that owns a foreign module.
 var oneHome = map[string]string{
-	"github.com/pelletier/go-toml/v2":     "internal/config",
-	"modernc.org/sqlite":                  "internal/store",
-	"github.com/pressly/goose/v3":         "internal/store",
-	"github.com/spf13/cobra":              "cmd/portreeve",
-	"github.com/go-crypt/crypt":           "internal/auth",
-	"github.com/jackc/pgx/v5":             "internal/store",
-	"github.com/go-ldap/ldap/v3":          "internal/auth",
-	"github.com/coreos/go-oidc/v3":        "internal/auth",
-	"golang.org/x/oauth2":                 "internal/auth",
-	"github.com/GehirnInc/crypt":          "internal/auth",
-	"github.com/landlock-lsm/go-landlock": "internal/sandbox",
-	"github.com/pquerna/otp":              "internal/auth",
-	"github.com/netresearch/go-cron":      "internal/config",
-	"github.com/wneessen/go-mail":         "internal/hook",
+	"github.com/pelletier/go-toml/v2":         "internal/config",
+	"modernc.org/sqlite":                      "internal/store",
+	"github.com/pressly/goose/v3":             "internal/store",
+	"github.com/spf13/cobra":                  "cmd/portreeve",
+	"github.com/go-crypt/crypt":               "internal/auth",
+	"github.com/jackc/pgx/v5":                 "internal/store",
+	"github.com/go-ldap/ldap/v3":              "internal/auth",
+	"github.com/coreos/go-oidc/v3":            "internal/auth",
+	"golang.org/x/oauth2":                     "internal/auth",
+	"github.com/GehirnInc/crypt":              "internal/auth",
+	"github.com/landlock-lsm/go-landlock":     "internal/sandbox",
+	"github.com/pquerna/otp":                  "internal/auth",
+	"github.com/netresearch/go-cron":          "internal/config",
+	"github.com/wneessen/go-mail":             "internal/hook",
+	"github.com/oschwald/maxminddb-golang/v2": "internal/limits",
 }
 
 // TestArchitecture fails on any import that the table does not allow.

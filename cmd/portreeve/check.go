@@ -11,6 +11,7 @@ import (
 
 	"github.com/portreeve/portreeve/internal/certs"
 	"github.com/portreeve/portreeve/internal/config"
+	"github.com/portreeve/portreeve/internal/limits"
 	"github.com/portreeve/portreeve/internal/ports"
 	"github.com/portreeve/portreeve/internal/server"
 )
@@ -72,7 +73,7 @@ well-formed but cannot work on this machine.`,
 				return err
 			}
 			if cfg != nil {
-				mistakes = certificateMistakes(cfg, file)
+				mistakes = append(certificateMistakes(cfg, file), countryMistakes(cfg, file)...)
 				if err = nil; len(mistakes) > 0 {
 					cfg, err = nil, mistakes
 				}
@@ -117,6 +118,17 @@ func certificateMistakes(cfg *config.Config, file string) config.Errors {
 		}
 	}
 	return out
+}
+
+// countryMistakes reads the database of countries as a start does.
+func countryMistakes(cfg *config.Config, file string) config.Errors {
+	if cfg.GeoIP.Database == "" {
+		return nil
+	}
+	if _, err := limits.OpenAtlas(cfg.GeoIP.Database); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return config.Errors{{File: file, Key: "geoip.database", Text: err.Error()}}
+	}
+	return nil
 }
 
 func (a *app) checkJSON(file string, cfg *config.Config, mistakes config.Errors) error {

@@ -26,6 +26,7 @@ func (k *checker) audit() {
 		seen[f.Path] = key
 	}
 	k.ldap()
+	k.geoip()
 	k.passwordCheck()
 	k.oidc()
 	if a := k.c.Admin.Address; a != "" {

@@ -31,6 +31,7 @@ type Config struct {
 	SFTP       SFTP       `toml:"sftp" doc:"SFTP and SCP, for every listener that speaks them."`
 	TLS        TLS        `toml:"tls" doc:"Certificates. Without any, a self-signed one is made and kept in data_dir/tls."`
 	Limits     Limits     `toml:"limits" doc:"Ceilings for the whole server. Limits of one account belong to the account."`
+	GeoIP      GeoIP      `toml:"geoip" doc:"Countries that connections may come from, on all listeners. The database is yours to bring and to renew: any file in the MaxMind DB format that has country.iso_code or country_code."`
 	Upload     Upload     `toml:"upload" doc:"How uploads are stored."`
 	Passwords  Passwords  `toml:"passwords" doc:"How passwords are kept."`
 	Anonymous  Anonymous  `toml:"anonymous" doc:"Log-in without an account, as \"anonymous\" or \"ftp\"."`
@@ -167,6 +168,14 @@ type Limits struct {
 	BandwidthDown  Rate     `toml:"bandwidth_down" default:"0" reload:"live" doc:"Downloads of all sessions together, such as 10MB/s; 0 is no limit."`
 	BandwidthUp    Rate     `toml:"bandwidth_up" default:"0" reload:"live" doc:"Uploads of all sessions together; 0 is no limit."`
 	UploadSize     Size     `toml:"upload_size" default:"0" reload:"live" doc:"Largest single file that may be uploaded, such as 10 GiB; 0 is no limit."`
+}
+
+// GeoIP is [geoip].
+type GeoIP struct {
+	Database string         `toml:"database" default:"" example:"\"/var/lib/GeoIP/GeoLite2-Country.mmdb\"" path:"file" reload:"live" doc:"The database. It is read at the start and at each reload, which picks up a new one; a reload with a broken one changes nothing. Empty: countries play no part."`
+	Allow    []Country      `toml:"allow" example:"[\"DE\", \"AT\", \"CH\"]" reload:"live" doc:"Countries (ISO 3166-1, two letters) that connections may come from. Empty is every country."`
+	Deny     []Country      `toml:"deny" example:"[\"KP\"]" reload:"live" doc:"Countries whose connections are dropped at accept."`
+	Unknown  UnknownCountry `toml:"unknown" default:"allow" reload:"live" doc:"Addresses that the database knows no country of. Loopback, private, link-local and carrier-grade NAT addresses belong to no country and are always let in, and so are the networks in limits.never_ban; limits.deny comes first."`
 }
 
 // Upload is [upload].

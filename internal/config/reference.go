@@ -90,6 +90,8 @@ func kindOf(t reflect.Type) string {
 		return "ports"
 	case reflect.TypeFor[Prefix]():
 		return "network"
+	case reflect.TypeFor[Country]():
+		return "country code"
 	}
 	switch t.Kind() {
 	case reflect.Slice:

@@ -97,8 +97,8 @@ func TestSchemaIsComplete(t *testing.T) {
 			env[name] = s.key
 		}
 	})
-	if keys >= 180 { // 43 of them are of hooks and tasks, which a plain server has none of
-		t.Errorf("%d keys; the aim is under 180", keys)
+	if keys >= 190 { // over 50 of them are of hooks, tasks, countries and traces, which a plain server has none of
+		t.Errorf("%d keys; the aim is under 190", keys)
 	}
 	for i := range reflect.TypeFor[Config]().NumField() {
 		f := reflect.TypeFor[Config]().Field(i)

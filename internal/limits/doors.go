@@ -55,7 +55,7 @@ func (l *Limits) SetDoors(only, deny []netip.Prefix) {
 }
 
 // Shut reports whether connections from addr are dropped without a word, and
-// why: "denied", "not allowed" or "banned". It is meant for the moment of
+// why: "denied", "not allowed", "banned", or Abroad and the country. It is meant for the moment of
 // accept and costs no more than a few comparisons when there is no ban.
 func (l *Limits) Shut(addr netip.Addr) (why string, shut bool) {
 	a := addr.Unmap().WithZone("")
@@ -71,6 +71,9 @@ func (l *Limits) Shut(addr netip.Addr) (why string, shut bool) {
 	}
 	if _, banned := l.Banned(addr); banned {
 		return "banned", true
+	}
+	if why, shut := l.abroad(a); shut {
+		return why, true
 	}
 	return "", false
 }

@@ -94,9 +94,10 @@ type Limits struct {
 	caps atomic.Pointer[Caps]
 	conf Config // immutable but for Caps and Allow, which live in caps and allow
 
-	allow atomic.Pointer[[]netip.Prefix]
-	doors atomic.Pointer[doors]
-	dice  func() float64 // 0 to 1, for the early drop
+	allow     atomic.Pointer[[]netip.Prefix]
+	doors     atomic.Pointer[doors]
+	countries atomic.Pointer[Countries] // nil: all
+	dice      func() float64            // 0 to 1, for the early drop
 
 	conns    conns
 	throttle throttle

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/portreeve/portreeve/internal/limits"
 )
 
 const (
@@ -39,6 +41,7 @@ type acceptor struct {
 	// shut tells addresses whose connections are dropped without a word; nil: none.
 	shut    func(netip.Addr) (why string, drop bool)
 	dropped atomic.Uint64 // by shut
+	abroad  atomic.Uint64 // of those, for their country
 	spared  atomic.Uint64 // turned away because descriptors ran short
 
 	mu       sync.RWMutex
@@ -148,6 +151,9 @@ func (a *acceptor) drop(from netip.Addr, c *net.TCPConn) bool {
 		return false
 	}
 	a.dropped.Add(1)
+	if strings.HasPrefix(why, limits.Abroad) {
+		a.abroad.Add(1)
+	}
 	a.log.Debug("connection dropped", "remote", from.String(), "why", why)
 	c.SetLinger(0)
 	c.Close()

@@ -98,8 +98,9 @@ func (m *metrics) register(s *Server) {
 	r.CounterFunc("portreeve_bytes_total", "Octets of files moved.", func() float64 { sent, _ := s.manager.Totals(); return float64(sent) }, label("direction", "down"))
 	r.CounterFunc("portreeve_bytes_total", "Octets of files moved.", func() float64 { _, got := s.manager.Totals(); return float64(got) }, label("direction", "up"))
 	r.GaugeFunc("portreeve_bans", "Bans in force.", func() float64 { return float64(len(s.limits.Bans())) })
-	r.CounterFunc("portreeve_connections_dropped_total", "Connections reset at accept, or turned away.", func() float64 { n, _ := s.drops(); return float64(n) }, label("why", "banned or denied"))
-	r.CounterFunc("portreeve_connections_dropped_total", "Connections reset at accept, or turned away.", func() float64 { _, n := s.drops(); return float64(n) }, label("why", "out of descriptors"))
+	r.CounterFunc("portreeve_connections_dropped_total", "Connections reset at accept, or turned away.", func() float64 { n, _, _ := s.drops(); return float64(n) }, label("why", "banned or denied"))
+	r.CounterFunc("portreeve_connections_dropped_total", "Connections reset at accept, or turned away.", func() float64 { _, n, _ := s.drops(); return float64(n) }, label("why", "country"))
+	r.CounterFunc("portreeve_connections_dropped_total", "Connections reset at accept, or turned away.", func() float64 { _, _, n := s.drops(); return float64(n) }, label("why", "out of descriptors"))
 	r.GaugeFunc("portreeve_storages_stuck", "Directories that sessions use and that do not answer, as when the server of a network file system is gone.", func() float64 { return float64(s.storages.stuck()) })
 	r.GaugeFunc("portreeve_passive_ports_leased", "Passive ports in use.", func() float64 { return float64(s.Status().PassiveInUse) })
 	r.GaugeFunc("portreeve_audit_queue", "Events that wait for the database.", func() float64 { return float64(s.bus.Stats().Queued) })
@@ -140,14 +141,16 @@ func (m *metrics) register(s *Server) {
 }
 
 // drops sums what the acceptors turned away; a closed listener's count goes with it.
-func (s *Server) drops() (shut, spared uint64) {
+func (s *Server) drops() (shut, abroad, spared uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, so := range s.sockets {
-		shut += so.acc.dropped.Load()
+		n := so.acc.abroad.Load()
+		abroad += n
+		shut += so.acc.dropped.Load() - n
 		spared += so.acc.spared.Load()
 	}
-	return shut, spared
+	return shut, abroad, spared
 }
 
 // serveMetrics answers /metrics until ctx ends.

@@ -76,6 +76,34 @@ func newLimits(ctx context.Context, cfg *config.Config, db *store.DB) (*limits.L
 	return l, nil
 }
 
+// countries opens the database of [geoip] anew; its lists without one are none.
+func countries(cfg *config.Config) (limits.Countries, error) {
+	g := cfg.GeoIP
+	if g.Database == "" {
+		return limits.Countries{}, nil
+	}
+	a, err := limits.OpenAtlas(g.Database)
+	if err != nil {
+		return limits.Countries{}, fmt.Errorf("geoip.database: %w", err)
+	}
+	c := limits.Countries{Atlas: a, DenyUnknown: g.Unknown == config.UnknownDeny}
+	for _, code := range g.Allow {
+		c.Allow = append(c.Allow, string(code))
+	}
+	for _, code := range g.Deny {
+		c.Deny = append(c.Deny, string(code))
+	}
+	return c, nil
+}
+
+// useCountries puts them in force and says how old they are.
+func (s *Server) useCountries(c limits.Countries) {
+	s.limits.SetCountries(c)
+	if c.Atlas != nil {
+		s.log.Info("database of countries loaded", "kind", c.Atlas.Kind(), "made", c.Atlas.Made().UTC().Format(time.DateOnly), "allow", strings.Join(c.Allow, " "), "deny", strings.Join(c.Deny, " "), "deny_unknown", c.DenyUnknown)
+	}
+}
+
 // caps translates the ceilings: 0 is none in the file, and the default in limits.
 func caps(cfg *config.Config) limits.Caps {
 	c := cfg.Limits

@@ -60,6 +60,10 @@ func (s *Server) apply(ctx context.Context, cfg *config.Config) (r Report, err e
 	if err := s.reachable(cfg); err != nil {
 		return r, err
 	}
+	abroad, err := countries(cfg)
+	if err != nil {
+		return r, err
+	}
 	old := s.Config()
 	r.Changed, r.Restart = changes(old, cfg)
 	added, keep := s.match(cfg)
@@ -98,6 +102,7 @@ func (s *Server) apply(ctx context.Context, cfg *config.Config) (r Report, err e
 		return r, errors.Join(err, s.certs.Reload(old))
 	}
 	s.applyLive(cfg)
+	s.useCountries(abroad)
 	s.hooks.Use(hooks)
 	s.tasks.Use(cfg.Tasks)
 	if old.Crypto().Text() != cfg.Crypto().Text() {

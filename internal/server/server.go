@@ -226,6 +226,11 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	if s.limits, err = newLimits(bg, cfg, s.db); err != nil {
 		return err
 	}
+	abroad, err := countries(cfg)
+	if err != nil {
+		return err
+	}
+	s.useCountries(abroad)
 	if s.verifier, err = newVerifier(cfg, s.db, s.log); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ type tape struct {
 	op     byte // of the run of requests that is not written yet, 0: there is none
 	handle uint64
 	ended  uint32 // status of its answers
-	more   int // requests of that run after the one that was written
+	more   int    // requests of that run after the one that was written
 	octets int64
 }
 
