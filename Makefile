@@ -60,6 +60,7 @@ oidc: ## log-ins of administrators by a real OpenID Connect provider
 
 database: ## the store on a real PostgreSQL, which the tests start
 	$(GO) test -count=1 -tags postgres ./internal/store
+	$(GO) test -count=1 -tags postgres -run Postgres ./test/torture
 
 docs: ## generated reference pages
 	$(GO) test ./ftp ./internal/config -run 'Docs|Reference' -update

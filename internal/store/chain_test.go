@@ -166,3 +166,28 @@ func TestParseMark(t *testing.T) {
 		}
 	}
 }
+
+// TestClockJump: the clock of the machine goes back and forth by a day. Events
+// keep the order in which they happened, and the chain holds.
+func TestClockJump(t *testing.T) {
+	db := chained(t, 0)
+	at := time.Unix(1_800_000_000, 0)
+	for i, jump := range []time.Duration{0, time.Second, -24 * time.Hour, time.Second, 48 * time.Hour, -24 * time.Hour} {
+		at = at.Add(jump)
+		if err := db.Append(t.Context(), []events.Event{{Time: at, Kind: events.Upload, Bytes: int64(i)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v := verify(t, db); v.Err() != nil {
+		t.Error(v.Err())
+	}
+	es, err := db.ListEvents(t.Context(), EventFilter{Oldest: true, Limit: 100})
+	if err != nil || len(es) != 6 {
+		t.Fatalf("%d events, %v", len(es), err)
+	}
+	for i, e := range es {
+		if e.Bytes != int64(i) || i > 0 && e.ID <= es[i-1].ID {
+			t.Errorf("event %d comes at place %d", e.Bytes, i)
+		}
+	}
+}

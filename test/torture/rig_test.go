@@ -90,7 +90,8 @@ type world struct {
 	dir   string
 	port  int
 	users int
-	limit int // of descriptors; 0: as it is
+	limit int      // of descriptors; 0: as it is
+	under []string // a program that runs the server, and its arguments
 
 	cmd  *exec.Cmd
 	logs *os.File // a file: a pipe would be waited for as long as any successor has it
@@ -175,6 +176,9 @@ func (w *world) start() {
 	w.cmd = exec.Command(binary, "serve", "--config", w.config())
 	if w.limit > 0 {
 		w.cmd = exec.Command("/bin/sh", "-c", fmt.Sprintf("ulimit -n %d && exec %s serve --config %s", w.limit, binary, w.config()))
+	}
+	if len(w.under) > 0 {
+		w.cmd = exec.Command(w.under[0], append(w.under[1:], w.cmd.Args...)...)
 	}
 	w.cmd.Stdout, w.cmd.Stderr = w.logs, w.logs
 	if w.out != nil {
