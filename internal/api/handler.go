@@ -70,6 +70,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	w.Header().Set("Cache-Control", "no-store")
+	// Nothing is unpacked here: a few octets can become gigabytes.
+	if enc := r.Header.Get("Content-Encoding"); enc != "" {
+		refuse(w, http.StatusUnsupportedMediaType, fault.Unsupported.String(), "requests are taken as they are, without Content-Encoding; send the body uncompressed")
+		return
+	}
 	h.mux.ServeHTTP(w, r)
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -419,4 +420,21 @@ func TestClientVanishes(t *testing.T) {
 	out.CloseWithError(io.ErrClosedPipe)
 	ipCommand(t, "link", "set", "lo", "up")
 	get(t, r.dial(0, ftp.ClientOptions{}), "/big")
+}
+
+// TestPanicInSharedPart: a fault in what all sessions share is caught by
+// nobody. The process ends with a failure and says why, for whoever starts it again.
+func TestPanicInSharedPart(t *testing.T) {
+	if os.Getenv(insideVar) == t.Name() {
+		r := prepare(t, listenTOML("ftp", "127.0.0.1:0", `tls = "off"`))
+		r.run(func(context.Context, *Server) error { panic("injected") })
+		time.Sleep(time.Minute)
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), insideVar+"="+t.Name(), "TMPDIR="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "panic: injected") {
+		t.Errorf("the process ends with %v:\n%s", err, out)
+	}
 }
