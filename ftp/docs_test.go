@@ -40,6 +40,7 @@ func freshDoc(t *testing.T, name, want string) {
 var rfcTitles = map[int]string{
 	854:  "Telnet Protocol Specification",
 	959:  "File Transfer Protocol",
+	1122: "Requirements for Internet Hosts - Communication Layers",
 	1123: "Requirements for Internet Hosts - Application and Support",
 	2228: "FTP Security Extensions",
 	2389: "Feature negotiation mechanism for the File Transfer Protocol",
