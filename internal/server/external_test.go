@@ -28,7 +28,7 @@ func TestExternalLogin(t *testing.T) {
 		user, password string
 		code           int // of the reply to PASS
 	}{
-		{"new", "right-word", 230}, {"new", "wrong-word", 530}, {"new", "crash", 451}, {"new", "", 530},
+		{"new", "right-word", 230}, {"new", "wrong-word", 530}, {"new", "crash", 421}, {"new", "", 530},
 		{testUser, testPassword, 230}, {testUser, "right-word", 530}, {testUser, "crash", 530},
 	} {
 		c, err := ftp.Dial(t.Context(), r.address(0), ftp.ClientOptions{TLS: ftp.ImplicitTLS, TLSConfig: r.trust(), Timeout: 20 * time.Second})
