@@ -20,5 +20,9 @@ type Delivery struct {
 	Problem string          `json:"problem,omitempty"`
 }
 
+// Anybody are the kinds that somebody without an account can cause, as often as
+// they like. Where there is not room for all, these give way first.
+var Anybody = []Kind{LoginFailed, Refused, Ban, Unban, HookDead}
+
 // Backlog is how many deliveries of a hook there are.
 type Backlog struct{ Waiting, Dead int64 }

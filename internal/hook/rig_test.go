@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,8 @@ type rig struct {
 	db  *store.DB
 	bus *events.Bus
 	r   *Runner
+
+	dropped, droppedDead atomic.Int64 // beyond the ceilings
 }
 
 func newRig(t testing.TB, path string, hooks ...config.Hook) *rig {
@@ -43,6 +46,13 @@ func newRigMail(t testing.TB, path string, mail config.Mail, hooks ...config.Hoo
 	}
 	g := &rig{t: t, db: db, bus: events.NewBus(events.Options{Sink: db, Every: time.Millisecond, AskTime: time.Minute})}
 	g.r = NewRunner(Options{Outbox: db, Trail: db, Bus: g.bus, Log: slog.New(slog.DiscardHandler),
+		Dropped: func(_, which string, n int64) {
+			if which == "dead" {
+				g.droppedDead.Add(n)
+			} else {
+				g.dropped.Add(n)
+			}
+		},
 		Groups: func(_ context.Context, user string) []string { return map[string][]string{"ann": {"partners"}}[user] }})
 	set, err := Compile(&config.Config{Hooks: hooks, Mail: mail})
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +25,7 @@ type Outbox interface {
 	ForgetDeliveries(ctx context.Context, ids []int64) error
 	PutBackDeliveries(ctx context.Context, ds []events.Delivery) error
 	ResumeDeliveries(ctx context.Context, hooks []string) (orphans int64, err error)
+	TrimDeliveries(ctx context.Context, hook string, limit events.Backlog) (dropped events.Backlog, err error)
 	Backlogs(ctx context.Context) (map[string]events.Backlog, error)
 }
 
@@ -39,6 +42,9 @@ type Options struct {
 	Bus    *events.Bus
 	Groups func(ctx context.Context, user string) []string // of an account, for conditions
 	Log    *slog.Logger
+	// Dropped counts deliveries that were dropped because a hook had too many,
+	// which is "waiting" or "dead"; nil: nobody counts.
+	Dropped func(hook, which string, n int64)
 	// Head is the last event of the trail: hooks begin after the one that was
 	// last when they were put in force, if there were none before.
 	Head func(ctx context.Context) (int64, error)
@@ -67,6 +73,10 @@ type Runner struct {
 type tally struct {
 	delivered, failed atomic.Int64
 	problem           atomic.Pointer[string]
+
+	mu      sync.Mutex
+	dropped events.Backlog // not told in the log yet
+	told    time.Time
 }
 
 // NewRunner returns a runner without hooks that is paused.
@@ -229,6 +239,7 @@ func (r *Runner) run(ctx context.Context, begin int64) {
 		r.o.Log.Error("the outbox of hooks cannot be read; trying again", "err", err)
 		pauseFor(ctx, restTime)
 	}
+	r.trimAll(ctx, s)
 	if len(names) == 0 {
 		return
 	}
@@ -266,7 +277,9 @@ func (r *Runner) enqueue(ctx context.Context, s *Set, es []events.Event) error {
 	if err := r.o.Outbox.Enqueue(ctx, ds); err != nil {
 		return err
 	}
-	for _, h := range woken {
+	slices.SortFunc(woken, func(a, b *rule) int { return strings.Compare(a.Name, b.Name) })
+	for _, h := range slices.Compact(woken) {
+		r.trim(ctx, h)
 		r.Wake(h.Name)
 	}
 	return nil
@@ -413,6 +426,7 @@ func (r *Runner) try(ctx context.Context, h *rule, ds []events.Delivery) {
 	for i := range ds {
 		if !ds[i].Dead.IsZero() {
 			r.dead(store, &ds[i])
+			r.trim(store, h)
 		}
 	}
 }

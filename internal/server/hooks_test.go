@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -322,5 +324,52 @@ func TestHookKindsAreThoseOfTheTrail(t *testing.T) {
 		if k == string(events.Listing) {
 			t.Errorf("%q is not kept in the trail", k)
 		}
+	}
+}
+
+// TestHooksOfBothProtocols: an upload, a rename and a delete are told alike
+// over FTP and SFTP, and a hook that is asked refuses over both.
+func TestHooksOfBothProtocols(t *testing.T) {
+	b := newInbox(t)
+	program := script(t, "case \"$PORTREEVE_PATH\" in /no*) echo \"no such files, please\"; exit 77 ;; esac\n")
+	r := start(t, listenTOML("ftp", "127.0.0.1:0", `tls = "off"`)+listenTOML("sftp", "127.0.0.1:0", "")+
+		strings.Replace(hookTOML("told", "upload", "parallel = 1\ndeliver = \"webhook\"\nurl = \""+b.URL+"\""), `["upload"]`, `["upload", "rename", "delete"]`, 1)+
+		"[[hook]]\nname = \"guard\"\non = [\"upload\"]\nmode = \"ask\"\ndeliver = \"program\"\nprogram = [\""+program+"\"]\n")
+	c, x := r.dial(0, inClear), r.sftpClient(1, testUser)
+	var want []string
+	act := func(dir string, store func(name string) error, rename func(from, to string) error, remove func(name string) error) {
+		t.Helper()
+		if err := store(dir + "a"); err != nil {
+			t.Errorf("%s: %v", dir, err)
+		}
+		if err := rename(dir+"a", dir+"b"); err != nil {
+			t.Errorf("%s: %v", dir, err)
+		}
+		if err := remove(dir + "b"); err != nil {
+			t.Errorf("%s: %v", dir, err)
+		}
+		want = append(want, dir+"a", dir+"a", dir+"b")
+		if err := store("/no" + dir[1:]); !errors.Is(err, fs.ErrPermission) && (err == nil || !strings.Contains(strings.ToLower(err.Error()), "no such files, please")) { // the SFTP client keeps the code alone
+			t.Errorf("%s: the hook that is asked gives %v", dir, err)
+		}
+	}
+	act("/ftp-", func(name string) error {
+		_, err := c.Store(t.Context(), name, strings.NewReader("x"), 0)
+		return err
+	}, func(from, to string) error { return c.Rename(t.Context(), from, to) }, func(name string) error { return c.Remove(t.Context(), name) })
+	act("/sftp-", func(name string) error {
+		f, err := x.Create(name)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(f, "x")
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		return err
+	}, x.Rename, x.Remove)
+	eventually(t, "all to be told", func() bool { return len(b.got()) >= len(want) })
+	if got := b.got(); !slices.Equal(got, want) {
+		t.Errorf("told %q, want %q", got, want)
 	}
 }

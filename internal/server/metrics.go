@@ -78,6 +78,12 @@ func (m *metrics) data(a ftp.DataAttempt) {
 	}
 }
 
+// droppedDeliveries counts what a hook had too many of. The names of hooks are
+// those of the configuration.
+func (m *metrics) droppedDeliveries(hook, which string, n int64) {
+	m.reg.Counter("portreeve_hook_dropped_total", "Deliveries dropped because a hook had more waiting, or given up, than may be kept.", label("hook", hook), label("which", which)).Add(uint64(n))
+}
+
 // networkClass is one of a dozen: the class of the address and its family.
 func networkClass(a netip.Addr) string {
 	family := "ipv4"

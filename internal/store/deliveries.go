@@ -180,6 +180,42 @@ func (db *DB) deadOnes(ctx context.Context, op string, id int64, query string) (
 	return n, err
 }
 
+// TrimDeliveries drops what a hook has more of than may wait and may be dead: of
+// events that strangers cause (events.Anybody) first, and the oldest of those.
+// What is being delivered stays. It returns how many were dropped.
+func (db *DB) TrimDeliveries(ctx context.Context, hook string, limit events.Backlog) (dropped events.Backlog, err error) {
+	have := events.Backlog{}
+	err = db.look(ctx, "count deliveries of "+hook, func(q tx) error {
+		return q.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM deliveries WHERE hook = $1 AND dead_at = 0), (SELECT count(*) FROM deliveries WHERE hook = $1 AND dead_at > 0)`, hook).Scan(&have.Waiting, &have.Dead)
+	})
+	if err != nil || have.Waiting <= limit.Waiting && have.Dead <= limit.Dead {
+		return dropped, err
+	}
+	trim := func(q tx, cond string, n int64) (int64, error) {
+		if n <= 0 {
+			return 0, nil
+		}
+		args, marks := []any{hook, n}, []string{}
+		for _, k := range events.Anybody {
+			args = append(args, string(k))
+			marks = append(marks, fmt.Sprintf("$%d", len(args)))
+		}
+		res, err := q.ExecContext(ctx, `DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE hook = $1 AND claimed = 0 AND `+cond+`
+			ORDER BY CASE WHEN kind IN (`+strings.Join(marks, ",")+`) THEN 0 ELSE 1 END, id LIMIT $2)`, args...)
+		if err != nil {
+			return 0, err
+		}
+		return res.RowsAffected()
+	}
+	err = db.update(ctx, "trim deliveries of "+hook, func(q tx) (err error) {
+		if dropped.Waiting, err = trim(q, "dead_at = 0", have.Waiting-limit.Waiting); err == nil {
+			dropped.Dead, err = trim(q, "dead_at > 0", have.Dead-limit.Dead)
+		}
+		return err
+	})
+	return dropped, err
+}
+
 // Backlogs counts the deliveries of each hook that has any.
 func (db *DB) Backlogs(ctx context.Context) (map[string]events.Backlog, error) {
 	out := map[string]events.Backlog{}
