@@ -110,7 +110,18 @@ func (f factSet) append(b []byte, i *Info) []byte {
 }
 
 // appendTime appends t as time-val in whole seconds UTC (RFC 3659 section 2.3).
-func appendTime(b []byte, t time.Time) []byte { return t.UTC().AppendFormat(b, "20060102150405") }
+// By hand: it is a third of what our own code does for an entry of a listing.
+func appendTime(b []byte, t time.Time) []byte {
+	y, m, d := t.UTC().Date()
+	if y < 0 || y > 9999 { // no four digits
+		return t.UTC().AppendFormat(b, "20060102150405")
+	}
+	hh, mm, ss := t.UTC().Clock()
+	for _, two := range [...]int{y / 100, y % 100, int(m), d, hh, mm, ss} {
+		b = append(b, byte('0'+two/10), byte('0'+two%10))
+	}
+	return b
+}
 
 // asciiLimit is the largest file whose length in ASCII is counted for SIZE.
 const asciiLimit = 16 << 20

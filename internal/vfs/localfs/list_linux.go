@@ -35,22 +35,58 @@ func (f *FS) List(ctx context.Context, name string) iter.Seq2[vfs.Info, error] {
 		defer d.Close()
 		buf := listBuffers.Get().(*[listBuffer]byte)
 		defer listBuffers.Put(buf)
-		for fd := int(d.Fd()); ; {
-			if ctx.Err() != nil {
-				yield(vfs.Info{}, fault.Wrap("list", name, context.Cause(ctx)))
-				return
-			}
-			var n int
-			err := retry(func() (err error) { n, err = unix.Getdents(fd, buf[:]); return })
-			if err == unix.ENOENT {
-				return // removed while we read it: it has no entries
-			}
+		fd := int(d.Fd())
+		for {
+			n, err := f.fill(ctx, name, fd, buf)
 			if err != nil {
-				yield(vfs.Info{}, f.fail("list", name, err))
+				yield(vfs.Info{}, err)
 				return
 			}
 			if n == 0 || !f.entries(fd, name, buf[:n], yield) {
 				return
+			}
+		}
+	}
+}
+
+// fill reads the next entries of a directory; 0 octets are its end.
+func (f *FS) fill(ctx context.Context, name string, fd int, buf *[listBuffer]byte) (n int, err error) {
+	if ctx.Err() != nil {
+		return 0, fault.Wrap("list", name, context.Cause(ctx))
+	}
+	err = retry(func() (err error) { n, err = unix.Getdents(fd, buf[:]); return })
+	if err == unix.ENOENT {
+		return 0, nil // removed while we read it: it has no entries
+	}
+	if err != nil {
+		return 0, f.fail("list", name, err)
+	}
+	return n, nil
+}
+
+// children calls do with each directory and each temporary name in d. It stops
+// at the first error. os.File.ReadDir would ask the kernel about every entry,
+// which costs a start with large directories more than all else.
+func (f *FS) children(ctx context.Context, name string, d *os.File, do func(base string, isDir bool) error) error {
+	buf := listBuffers.Get().(*[listBuffer]byte)
+	defer listBuffers.Put(buf)
+	fd := int(d.Fd())
+	for {
+		n, err := f.fill(ctx, name, fd, buf)
+		if n == 0 || err != nil {
+			return err
+		}
+		for raw, kind := range dirents(buf[:n]) {
+			isDir := kind == unix.DT_DIR
+			if kind == unix.DT_UNKNOWN { // a file system that does not say
+				var st unix.Stat_t
+				err := retry(func() error { return unix.Fstatat(fd, string(raw), &st, unix.AT_SYMLINK_NOFOLLOW) })
+				isDir = err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+			}
+			if isDir || bytes.HasSuffix(raw, []byte(tempTail)) && isTemp(string(raw)) {
+				if err := do(string(raw), isDir); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -86,24 +122,35 @@ func (f *FS) openDir(ctx context.Context, name string) (*os.File, error) {
 	return nil, err
 }
 
-// entries hands on the entries of one buffer of linux_dirent64:
-// inode 8, offset 8, length 2, type 1, name with NUL.
-func (f *FS) entries(fd int, dirName string, b []byte, yield func(vfs.Info, error) bool) bool {
+// dirents are the names and types (DT_*) in a buffer of linux_dirent64, without
+// "." and "..": inode 8, offset 8, length 2, type 1, name with NUL. A name is
+// good until the buffer is filled again.
+func dirents(b []byte) iter.Seq2[[]byte, byte] {
 	const head = 19
-	for len(b) > head {
-		size := int(binary.NativeEndian.Uint16(b[16:]))
-		if size <= head || size > len(b) {
-			return true
+	return func(yield func([]byte, byte) bool) {
+		for len(b) > head {
+			size := int(binary.NativeEndian.Uint16(b[16:]))
+			if size <= head || size > len(b) {
+				return
+			}
+			raw, ino, kind := b[head:size], binary.NativeEndian.Uint64(b), b[18]
+			b = b[size:]
+			if i := bytes.IndexByte(raw, 0); i >= 0 {
+				raw = raw[:i]
+			}
+			if ino == 0 || len(raw) == 0 || raw[0] == '.' && (len(raw) == 1 || len(raw) == 2 && raw[1] == '.') {
+				continue
+			}
+			if !yield(raw, kind) {
+				return
+			}
 		}
-		raw := b[head:size]
-		ino := binary.NativeEndian.Uint64(b)
-		b = b[size:]
-		if i := bytes.IndexByte(raw, 0); i >= 0 {
-			raw = raw[:i]
-		}
-		if ino == 0 || len(raw) == 0 || raw[0] == '.' && (len(raw) == 1 || len(raw) == 2 && raw[1] == '.') {
-			continue
-		}
+	}
+}
+
+// entries describes and hands on the entries of one buffer.
+func (f *FS) entries(fd int, dirName string, b []byte, yield func(vfs.Info, error) bool) bool {
+	for raw := range dirents(b) {
 		name := string(raw)
 		if isTemp(name) {
 			continue

@@ -116,3 +116,26 @@ func (f *FS) List(ctx context.Context, name string) iter.Seq2[vfs.Info, error] {
 		}
 	}
 }
+
+// children calls do with each directory and each temporary name in d. It stops
+// at the first error.
+func (f *FS) children(ctx context.Context, name string, d *os.File, do func(base string, isDir bool) error) error {
+	for ctx.Err() == nil {
+		es, err := d.ReadDir(512)
+		for _, e := range es {
+			if !e.IsDir() && !isTemp(e.Name()) {
+				continue
+			}
+			if err := do(e.Name(), e.IsDir()); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return fault.Wrap("list", name, context.Cause(ctx))
+}

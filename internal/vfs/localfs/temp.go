@@ -211,32 +211,24 @@ func (f *FS) sweepDir(ctx context.Context, name string, before time.Time) (subs 
 	}
 	defer h.Close()
 	deep := strings.Count(name, "/") >= vfs.MaxDepth
-	for ctx.Err() == nil {
-		es, err := h.ReadDir(256)
-		for _, e := range es {
-			switch {
-			case e.IsDir() && !deep:
-				subs = append(subs, path.Join(name, e.Name()))
-			case isTemp(e.Name()):
-				limit := before
-				if orphan := time.Now().Add(-orphanAge); !continuable(e.Name()) && orphan.After(limit) {
-					limit = orphan
-				}
-				gone, derr := dropTemp(d.Root, e.Name(), limit)
-				if derr != nil && !errors.Is(derr, syscall.ENOENT) {
-					return subs, removed, derr
-				}
-				if gone && derr == nil {
-					removed++
-				}
+	err = f.children(ctx, name, h, func(base string, isDir bool) error {
+		switch {
+		case isDir && !deep:
+			subs = append(subs, path.Join(name, base))
+		case !isDir:
+			limit := before
+			if orphan := time.Now().Add(-orphanAge); !continuable(base) && orphan.After(limit) {
+				limit = orphan
+			}
+			gone, err := dropTemp(d.Root, base, limit)
+			if err != nil && !errors.Is(err, syscall.ENOENT) {
+				return err
+			}
+			if gone && err == nil {
+				removed++
 			}
 		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return subs, removed, err
-		}
-	}
-	return subs, removed, nil
+		return nil
+	})
+	return subs, removed, err
 }
