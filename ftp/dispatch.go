@@ -3,6 +3,8 @@ package ftp
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"strings"
 )
 
@@ -145,8 +147,9 @@ func onOwnStack[T any](f func() T) T {
 }
 
 type loginResult struct {
-	sess Session
-	err  error
+	sess  Session
+	err   error
+	fault string // of a panic, with its stack
 }
 
 func (c *Conn) login(complete bool, password string) (Session, error) {
@@ -156,12 +159,14 @@ func (c *Conn) login(complete bool, password string) (Session, error) {
 	r := onOwnStack(func() (r loginResult) {
 		defer func() {
 			if p := recover(); p != nil {
-				c.srv.Logger.Error("log-in met a fault in the server", "session", c.id, "panic", p)
-				r = loginResult{nil, errors.New("ftp: panic in the backend")}
+				r = loginResult{fault: fmt.Sprintf("%v\n%s", p, debug.Stack())}
 			}
 		}()
 		r.sess, r.err = c.srv.Backend.Login(ctx, c, cred)
 		return r
 	})
+	if r.fault != "" {
+		panic(r.fault) // for the session's goroutine, which ends the session
+	}
 	return r.sess, r.err
 }

@@ -1,12 +1,14 @@
 package ftp
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -271,4 +273,32 @@ func TestIdleSessionIsSmall(t *testing.T) {
 		t.Errorf("an idle session takes %.1f KiB and %.2f goroutines; 16 KiB (4 of them the test's end) and 1 are the limit", per, each)
 	}
 	runtime.KeepAlive(conns)
+}
+
+// panicBackend fails as a program does, at the log-in.
+type panicBackend struct{ *memBackend }
+
+func (panicBackend) Login(context.Context, *Conn, Credentials) (Session, error) {
+	var m map[string]int
+	m["x"] = 1
+	return nil, nil
+}
+
+// TestPanicAtLogin: the session ends with 421, and the server goes on.
+func TestPanicAtLogin(t *testing.T) {
+	var log bytes.Buffer
+	srv, addr := startEngine(t, Config{Backend: panicBackend{newMemBackend()}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 2 {
+		c := dialRaw(t, addr)
+		c.expect(220)
+		c.say("USER ann")
+		c.say("PASS secret")
+		if got := c.expect(421); !strings.Contains(got, "fault of its own") {
+			t.Errorf("the client is told %q", got)
+		}
+	}
+	srv.Close() // the log is complete
+	if n := strings.Count(log.String(), "panicBackend"); n < 2 {
+		t.Errorf("the log names the place %d times:\n%s", n, &log)
+	}
 }

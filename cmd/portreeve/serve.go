@@ -103,10 +103,14 @@ func (a *app) onSignals(ctx context.Context, s *server.Server, signals <-chan os
 				}
 				continue
 			}
-			if _, err := s.Reload(ctx); err != nil && !errors.Is(err, context.Canceled) {
-				fmt.Fprintln(a.err, err)
-				fmt.Fprintln(a.err, "portreeve: not reloaded; the old configuration stays in force")
-			}
+			// Beside the signals: a reload takes its time, and nobody may be reading
+			// what it says.
+			go func() {
+				if _, err := s.Reload(ctx); err != nil && !errors.Is(err, context.Canceled) {
+					fmt.Fprintln(a.err, err)
+					fmt.Fprintln(a.err, "portreeve: not reloaded; the old configuration stays in force")
+				}
+			}()
 		}
 	}
 }

@@ -30,6 +30,7 @@ func inNamespaces(t *testing.T) bool {
 		ipCommand(t, "link", "set", "lo", "up")
 		return true
 	}
+	t.Parallel() // here it only waits
 	var said strings.Builder
 	for _, how := range [][]string{{"unshare", "-mn"}, {"unshare", "-rmn"}, {"sudo", "-n", "unshare", "-mn"}} {
 		args := append(how, "env", insideVar+"="+t.Name(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.timeout=90s")
