@@ -27,6 +27,7 @@ func (k *checker) audit() {
 	}
 	k.ldap()
 	k.geoip()
+	k.traces()
 	k.passwordCheck()
 	k.oidc()
 	if a := k.c.Admin.Address; a != "" {

@@ -40,6 +40,7 @@ type Config struct {
 	Log        Log        `toml:"log" doc:"The server's own log. Transfers are also kept in the database."`
 	Audit      Audit      `toml:"audit" doc:"The trail of log-ins, transfers and changes. It is kept in the database, as a chain that shows every later change (portreeve event verify)."`
 	Metrics    Metrics    `toml:"metrics" doc:"Counters for Prometheus."`
+	Traces     Traces     `toml:"traces" doc:"Traces for an OpenTelemetry collector: log-ins, transfers, listings and deliveries of hooks as spans, one trace for each session."`
 	Transcript Transcript `toml:"transcript" doc:"Protocol transcripts of single sessions, which are recorded only when an administrator asks for one (portreeve session transcript start)."`
 	Hooks      []Hook     `toml:"hook" doc:"Receivers that are told of events, or asked before something happens (docs/guides/events.md)."`
 	Mail       Mail       `toml:"mail" doc:"The mail server that hooks use."`
@@ -226,6 +227,14 @@ type AuditFile struct {
 // Metrics is [metrics].
 type Metrics struct {
 	Address string `toml:"address" default:"" example:"\"127.0.0.1:9121\"" reload:"restart" doc:"IP address and port of an HTTP page /metrics in Prometheus's format. It has no log-in of its own, so use a loopback address. Empty is no such page."`
+}
+
+// Traces is [traces].
+type Traces struct {
+	Endpoint    string `toml:"endpoint" default:"" example:"\"http://127.0.0.1:4318\"" reload:"restart" doc:"URL of the collector, which speaks OTLP over HTTP. Without a path it is /v1/traces. Spans carry accounts and addresses, never paths. Empty is no traces, which cost nothing."`
+	HeadersFile string `toml:"headers_file" default:"" example:"\"/etc/portreeve/otlp-headers\"" path:"file" reload:"restart" doc:"File with headers for the collector, such as a key, each on a line as Name: value."`
+	CA          string `toml:"ca" default:"" example:"\"/etc/portreeve/otlp-ca.pem\"" path:"file" reload:"restart" doc:"Certificate authorities of the collector, PEM. Empty is those of the system."`
+	Sample      int    `toml:"sample" default:"100" min:"1" max:"100" reload:"restart" doc:"How many of a hundred sessions are traced, each with all of its spans or none."`
 }
 
 // Transcript is [transcript].

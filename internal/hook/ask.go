@@ -22,7 +22,11 @@ func (r *Runner) question(ctx context.Context, h *rule, e *events.Event) error {
 		return err
 	}
 	t := r.tally(h.Name)
+	began := time.Now()
 	a, err := r.answer(ctx, h, m)
+	if r.o.Sent != nil {
+		r.o.Sent(Sent{Hook: h.Name, By: string(h.Deliver), Asked: true, Try: 1, Began: began, Event: *e, Err: err})
+	}
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.Canceled):
 		return fault.New(fault.Canceled, "", "", context.Cause(ctx)) // the client has gone

@@ -48,6 +48,18 @@ type Options struct {
 	// Head is the last event of the trail: hooks begin after the one that was
 	// last when they were put in force, if there were none before.
 	Head func(ctx context.Context) (int64, error)
+	// Sent is told of each try at a delivery, and each question, when it is over; nil: nobody is.
+	Sent func(Sent)
+}
+
+// Sent is one try at a delivery.
+type Sent struct {
+	Hook, By string // By: webhook, program, mail
+	Asked    bool   // it was a question
+	Try      int    // from 1 on
+	Began    time.Time
+	Event    events.Event // what it is about
+	Err      error
 }
 
 // reader is the name of the hooks in the trail's cursors.
@@ -442,7 +454,14 @@ func (r *Runner) send(ctx context.Context, h *rule, ds []events.Delivery) error 
 			return err
 		}
 	}
-	return h.sender.deliver(ctx, ms)
+	began := time.Now()
+	err := h.sender.deliver(ctx, ms)
+	if r.o.Sent != nil {
+		for i := range ms {
+			r.o.Sent(Sent{Hook: h.Name, By: string(h.Deliver), Try: ds[i].Tries + 1, Began: began, Event: ms[i].p.Event, Err: err})
+		}
+	}
+	return err
 }
 
 // failed counts a try and decides when the next one is, or that there is none.

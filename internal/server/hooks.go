@@ -34,7 +34,11 @@ func (s *Server) openHooks(ctx context.Context, cfg *config.Config) error {
 		m, err := s.db.EventHead(ctx)
 		return m.ID, err
 	}
-	s.hooks = hook.NewRunner(hook.Options{Outbox: s.db, Trail: s.db, Bus: s.bus, Groups: s.groupsOf, Log: s.log, Head: head, Dropped: s.metrics.droppedDeliveries})
+	o := hook.Options{Outbox: s.db, Trail: s.db, Bus: s.bus, Groups: s.groupsOf, Log: s.log, Head: head, Dropped: s.metrics.droppedDeliveries}
+	if s.traces != nil {
+		o.Sent = s.traces.delivery
+	}
+	s.hooks = hook.NewRunner(o)
 	s.hooks.Use(set)
 	s.openTasks(cfg)
 	return nil

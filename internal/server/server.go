@@ -80,6 +80,7 @@ type Server struct {
 	hooks    *hook.Runner
 	tasks    *task.Runner
 	metrics  metrics
+	traces   *traces     // nil: none
 	came     *handover   // from the process before this one; nil: none
 	handed   atomic.Bool // to the process after this one
 
@@ -212,7 +213,15 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 	if s.db, err = store.Open(bg, where, how...); err != nil {
 		return err
 	}
-	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log, Required: cfg.Audit.Required, Observe: s.metrics.observe, AskTime: askTime})
+	if s.traces, err = newTraces(cfg, s.opt.Version, s.log); err != nil {
+		return err
+	}
+	observe := s.metrics.observe
+	if s.traces != nil {
+		observe = func(e events.Event) { s.metrics.observe(e); s.traces.event(e) }
+		s.traces.register(&s.metrics.reg)
+	}
+	s.bus = events.NewBus(events.Options{Sink: s.db, Logger: s.log, Required: cfg.Audit.Required, Observe: observe, AskTime: askTime})
 	s.audit = newAudit(cfg, s.db, s.bus, s.log)
 	sub := s.bus.Subscribe("log")
 	write := events.LogSubscriber(s.log)
@@ -239,7 +248,7 @@ func (s *Server) openParts(bg context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	sc := sessionConfig(cfg, s.db, s.log)
-	sc.Transcripts = s.tapes
+	sc.Transcripts, sc.Listings = s.tapes, s.traces != nil
 	s.manager = session.NewManager(sc, s.verifier, s.storages.open, s.limits, s.bus)
 	if err := s.openHooks(bg, cfg); err != nil {
 		return err

@@ -140,6 +140,7 @@ func (s *Server) release() error {
 	if s.bus != nil {
 		errs = append(errs, s.bus.Close(ctx))
 	}
+	s.traces.close()
 	if s.storages != nil && !endsWithin(s.storages.wait, flushTime) || !endsWithin(s.bg.Wait, flushTime) { // the log subscription ends with the bus
 		s.log.Warn("a storage does not answer; the server ends without waiting for it any longer")
 	}

@@ -25,6 +25,8 @@ type Guest struct {
 	since time.Time
 	conn  *limits.Conn
 
+	trying time.Duration // from since to the beginning of the log-in at hand; mu guards it
+
 	mu     sync.Mutex
 	origin auth.Origin
 	tls    string
@@ -119,6 +121,16 @@ func (g *Guest) event(k events.Kind) events.Event {
 	return e
 }
 
+// tried is event for the end of a log-in, with what it took.
+func (g *Guest) tried(k events.Kind) events.Event {
+	e := g.event(k)
+	e.Time = g.m.conf.Now()
+	g.mu.Lock()
+	e.Took = e.Time.Sub(g.since) - g.trying
+	g.mu.Unlock()
+	return e
+}
+
 // Close ends the session if there is one and releases the connection's slot.
 // cause says why (nil: the client left in peace). It may be called more than once.
 func (g *Guest) Close(cause error) {
@@ -151,6 +163,9 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 		return nil, err
 	}
 	m, name := g.m, c.Username()
+	g.mu.Lock()
+	g.trying = m.conf.Now().Sub(g.since)
+	g.mu.Unlock()
 	g.watch(name)
 	g.tapeLogin(c)
 	if err := m.recordable(); err != nil {
@@ -190,7 +205,7 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 		return nil, g.failed(ctx, a, from, name, err.Error(), limits.BadPassword)
 	default:
 		a.Abandon()
-		e := g.event(events.LoginFailed)
+		e := g.tried(events.LoginFailed)
 		e.User, e.Fault, e.Detail = name, fault.KindOf(err), err.Error()
 		m.publish(ctx, e)
 		return nil, fault.Wrap("login", "", err)
@@ -209,7 +224,7 @@ func (g *Guest) Login(ctx context.Context, c auth.Credential) (*Session, error) 
 		return nil, g.failed(ctx, a, from, name, err.Error(), limits.BadPassword)
 	default:
 		a.Abandon()
-		e := g.event(events.LoginFailed)
+		e := g.tried(events.LoginFailed)
 		e.User, e.Fault, e.Detail = name, fault.KindOf(err), err.Error()
 		m.publish(ctx, e)
 		return nil, fault.New(fault.Unavailable, "login", "", err)
@@ -260,7 +275,7 @@ func (m *Manager) offence(ctx context.Context, name string) limits.Offence {
 // failed counts a failed log-in, records it and answers at a time that says nothing.
 func (g *Guest) failed(ctx context.Context, a *limits.Attempt, from auth.Origin, name, why string, o limits.Offence) error {
 	banned, err := a.Failed(ctx, o)
-	e := g.event(events.LoginFailed)
+	e := g.tried(events.LoginFailed)
 	e.User, e.Fault, e.Detail = name, fault.Login, why
 	g.m.publish(ctx, e)
 	g.m.banned(ctx, from, banned, "failed log-ins, the last as "+fmt.Sprintf("%q", name), err)
@@ -289,7 +304,7 @@ func (m *Manager) policy(ctx context.Context, u account.User) (account.User, acc
 func (g *Guest) start(ctx context.Context, from auth.Origin, id auth.Identity, past proof, u account.User, p account.Policy) (*Session, error) {
 	m := g.m
 	fail := func(err error) (*Session, error) {
-		e := g.event(events.LoginFailed)
+		e := g.tried(events.LoginFailed)
 		e.User, e.Fault, e.Detail = p.User, fault.KindOf(err), err.Error()
 		m.publish(ctx, e)
 		return nil, err
@@ -320,7 +335,7 @@ func (g *Guest) start(ctx context.Context, from auth.Origin, id auth.Identity, p
 	}
 	g.s = s
 	g.mu.Unlock()
-	e := g.event(events.Login)
+	e := g.tried(events.Login)
 	e.Detail = id.Method
 	if from.TLS {
 		e.Detail += ", tls"

@@ -42,6 +42,8 @@ type Config struct {
 	// Users looks accounts up again in Refresh, and tells unknown users from
 	// wrong passwords for the ban score. nil: Refresh does nothing.
 	Users auth.Users
+	// Listings publishes an event for each listing, too, which is not kept.
+	Listings bool
 	// Transcripts records sessions on request; nil: none is.
 	Transcripts *transcript.Recorder
 	// Groups returns the groups of those names that exist; nil: there are no groups.

@@ -63,6 +63,11 @@ func (s *Session) List(ctx context.Context, name string) iter.Seq2[vfs.Info, err
 		s.mu.Lock()
 		s.lists++
 		s.mu.Unlock()
+		var failed error
+		if s.m.conf.Listings {
+			began := s.m.conf.Now()
+			defer func() { s.listed(ctx, p.name, began, failed) }()
+		}
 		defer func() {
 			s.mu.Lock()
 			s.lists--
@@ -76,7 +81,8 @@ func (s *Session) List(ctx context.Context, name string) iter.Seq2[vfs.Info, err
 				err = s.over()
 			}
 			if err != nil {
-				yield(vfs.Info{}, p.fail("list", err))
+				failed = p.fail("list", err)
+				yield(vfs.Info{}, failed)
 				return
 			}
 			if hides && (p.v.policy.Hidden(base+i.Name) || p.real != "" && p.v.policy.Hidden(real+i.Name)) {
@@ -87,6 +93,17 @@ func (s *Session) List(ctx context.Context, name string) iter.Seq2[vfs.Info, err
 			}
 		}
 	}
+}
+
+// listed publishes that a listing is over.
+func (s *Session) listed(ctx context.Context, name string, began time.Time, err error) {
+	e := s.g.event(events.Listing)
+	e.User, e.Path, e.Time = s.user, name, s.m.conf.Now()
+	e.Took = e.Time.Sub(began)
+	if err != nil {
+		e.Fault, e.Detail = fault.KindOf(err), err.Error()
+	}
+	s.m.publish(ctx, e)
 }
 
 func (v *view) hides() bool {
