@@ -49,8 +49,9 @@ lab: ## the doctor in networks with NAT, firewalls and helpers; needs root or us
 	@GO=$(GO) PORTREEVE_PEERS=$(abspath $(PEERS)) test/netlab/run $(LABLOG) $(LABROOT)
 	$(GO) test -count=1 -tags lab -run Lab -timeout 5m -v $(LABROOT) ./internal/nat
 
-contract: ## drive the API with a client that a public generator makes from its contract
+contract: ## drive the API with a client made from its contract, and read traces with the collector's code
 	cd test/openapi && $(GO) generate ./... && $(GO) test -count=1 ./...
+	cd test/otlp && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 directory: ## log-ins against a real directory
 	$(GO) test -count=1 -tags directory -run Directory ./internal/auth
