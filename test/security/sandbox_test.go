@@ -98,7 +98,7 @@ func insideSandbox(t *testing.T, dir string) {
 	bob := r.connect(clear)
 	bob.want("220")
 	bob.do("USER bob", "331")
-	bob.do("PASS "+password, "451")
+	bob.do("PASS "+password, "421")
 	if log := r.logs.String(); !strings.Contains(log, "outside security.roots") || !strings.Contains(log, "bob") {
 		t.Errorf("the log does not name the account whose home cannot be opened:\n%s", log)
 	}
