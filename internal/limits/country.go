@@ -32,6 +32,10 @@ func OpenAtlas(file string) (*Atlas, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the database of countries cannot be read: %w", err)
 	}
+	return newAtlas(file, b)
+}
+
+func newAtlas(file string, b []byte) (*Atlas, error) {
 	db, err := maxminddb.OpenBytes(b)
 	if err == nil {
 		err = db.Verify()
