@@ -240,9 +240,14 @@ func (a *acceptor) tune(c *net.TCPConn) bool {
 	return false
 }
 
-// spareFrom is the first descriptor number that is kept for other things. A
-// process that may open very few files at all keeps a quarter of them.
-func spareFrom(limit int) int { return limit - min(spareFiles, limit/4) }
+// spareFrom is the first descriptor number that is kept for other things, the
+// kept passive listeners among them. A process that may open very few files at
+// all keeps a quarter of them.
+func spareFrom(limit int) int { return limit - min(spareFiles+keptListeners(limit), limit/4) }
+
+// keptListeners is how many idle passive listeners a pool may keep open. They
+// save system calls; they must not use up what running transfers need.
+func keptListeners(limit int) int { return max(min(256, limit/64), 1) }
 
 // maxFiles raises the soft limit of open files to the hard one and returns it.
 func maxFiles() int {

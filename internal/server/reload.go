@@ -193,7 +193,7 @@ func (s *Server) pool(r config.PortRange) (*ports.Pool, error) {
 	if p := s.pools[r]; p != nil {
 		return p, nil
 	}
-	p, err := ports.NewPool(ports.Options{First: r.First, Last: r.Last})
+	p, err := ports.NewPool(ports.Options{First: r.First, Last: r.Last, Keep: keptListeners(maxFiles())})
 	if err == nil {
 		s.pools[r] = p
 	}
