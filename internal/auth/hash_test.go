@@ -248,3 +248,17 @@ func TestReasonText(t *testing.T) {
 		t.Error("a reason out of nothing")
 	}
 }
+
+// TestStandIn: an unknown user costs what a known one with a new password does.
+func TestStandIn(t *testing.T) {
+	h := newHasher(t, HasherOptions{})
+	if h.Outdated(h.dummy) {
+		t.Errorf("the stand-in %s has another cost than new passwords", h.dummy)
+	}
+	if ok, err := h.Verify(t.Context(), h.dummy, "secret"); ok || err != nil {
+		t.Errorf("a password matches the stand-in: %v, %v", ok, err)
+	}
+	if standIn(DefaultParams) == standIn(DefaultParams) {
+		t.Error("the stand-in is always the same")
+	}
+}

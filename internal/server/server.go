@@ -391,8 +391,8 @@ func (s *Server) background(ctx context.Context) {
 	if s.metricsLn != nil {
 		s.bg.Go(func() { s.serveMetrics(ctx) })
 	}
+	giveBack()
 	s.bg.Go(func() { s.sweepHomes(ctx) })
-	s.bg.Go(func() { giveBack(ctx) })
 	s.audit.resume()
 	s.hooks.Resume()
 	s.tasks.Resume()

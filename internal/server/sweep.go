@@ -31,16 +31,11 @@ func (s *Server) sweepHomes(ctx context.Context) {
 	}
 }
 
-// giveBack returns to the system, once, what the start has used: the database's
-// migrations, hashes and the first sweep. The runtime by itself would take
-// minutes; on a small machine that is half of what an idle server holds.
-func giveBack(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(8 * time.Second):
-		debug.FreeOSMemory()
-	}
-}
+// giveBack returns to the system what the start has used: the database's
+// migrations and the hashes. The runtime by itself would take minutes; on a
+// small machine that is half of what an idle server holds. It takes some
+// milliseconds and so comes before the first session.
+func giveBack() { debug.FreeOSMemory() }
 
 // sweepPage is how many accounts are read at once.
 const sweepPage = 500
