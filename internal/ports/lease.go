@@ -36,20 +36,45 @@ func (l *lease) Addr() netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, 
 // the lease is released (net.ErrClosed). One Accept at a time.
 func (l *lease) Accept(ctx context.Context) (net.Conn, error) {
 	deadline, _ := ctx.Deadline() // the zero time is no deadline
-	return l.accept(ctx, deadline)
+	for {
+		conn, err := l.accept(ctx, deadline)
+		if conn == nil {
+			return nil, err // not conn: a nil *net.TCPConn would be a Conn
+		}
+		if !l.stranger(conn) {
+			return conn, nil
+		}
+	}
+}
+
+// stranger turns away who began to connect before this lease.
+func (l *lease) stranger(conn *net.TCPConn) bool {
+	if !l.entry.used || !early(conn, l.start) {
+		return false
+	}
+	conn.SetLinger(0)
+	conn.Close()
+	l.pool.stats.strangers.Add(1)
+	return true
 }
 
 // TryAccept returns a connection that waits in the queue already, or nil. It
 // never waits and sets no timer, which would wake the scheduler.
 func (l *lease) TryAccept() (net.Conn, error) {
-	if !waiting(l.entry.ln) {
-		return nil, nil
+	for waiting(l.entry.ln) {
+		conn, err := l.accept(nil, time.Time{}) // what is in the queue stays there until it is taken
+		if conn == nil {
+			return nil, err
+		}
+		if !l.stranger(conn) {
+			return conn, nil
+		}
 	}
-	return l.accept(nil, time.Time{}) // what is in the queue stays there until it is taken
+	return nil, nil
 }
 
 // accept is Accept; without ctx only the deadline and Release end it.
-func (l *lease) accept(ctx context.Context, deadline time.Time) (net.Conn, error) {
+func (l *lease) accept(ctx context.Context, deadline time.Time) (*net.TCPConn, error) {
 	l.mu.Lock()
 	if l.released {
 		l.mu.Unlock()

@@ -92,6 +92,7 @@ type entry struct {
 	ln    *net.TCPListener // open in kept entries
 	since time.Time        // of the release, for kept entries
 	rests bool             // ln refuses connections until resume
+	used  bool             // ln was open for an earlier lease
 }
 
 type takenPort struct {
@@ -325,7 +326,7 @@ func (p *Pool) open(g *group, e entry, client netip.AddrPort) (*lease, error) {
 		p.stats.reused.Add(1)
 		if p.wake(&e) != nil { // the descriptor is of no use any more; a new one will do
 			e.ln.Close()
-			e.ln = nil
+			e.ln, e.used = nil, false
 		}
 	}
 	if e.ln == nil {
@@ -390,6 +391,7 @@ func (p *Pool) putLocked(g *group, e entry) {
 		e.ln.Close()
 		e.ln = nil
 	}
+	e.used = e.ln != nil
 	for len(g.waiters) > 0 && !p.closed.Load() { // first come, first served
 		w := g.waiters[0]
 		g.waiters = slices.Delete(g.waiters, 0, 1)

@@ -22,7 +22,7 @@ type Stats struct {
 	Leases     uint64 // total leases given
 	Reused     uint64 // of these, with a kept listener
 	NoPort     uint64 // total refusals because the range was used up
-	Strangers  uint64 // total connections found queued on idle listeners
+	Strangers  uint64 // total connections that came to a kept listener before its lease
 	TakenTotal uint64 // total binds refused
 }
 
