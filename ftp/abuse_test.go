@@ -36,6 +36,13 @@ func TestRedactOddSpellings(t *testing.T) {
 		{"site  pswd\thunter2", "site pswd ***"},
 		{"SITE CHMOD 600 a", "SITE CHMOD 600 a"},
 		{"SITE", "SITE"},
+		{"SITE PSWD", "SITE PSWD"},
+		{"SITE PSWDhunter2", "SITE PSWD ***"},
+		{"SITE PASSWD old hunter2", "SITE PASS ***"},
+		{"site cpwd hunter2", "site cpwd ***"},
+		{"SITE ADDUSER ann hunter2", "SITE ADDUSER ***"},
+		{"SITE \tPSWD hunter2", "SITE  ***"},
+		{"SITE idle 5", "SITE idle 5"},
 		{"", ""},
 	} {
 		if got := redact(tc.line); got != tc.want {

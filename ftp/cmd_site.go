@@ -36,18 +36,23 @@ func siteTable() []siteCommand {
 func (c *Conn) cmdSITE(arg string) Reply {
 	verb, rest, _ := strings.Cut(arg, " ")
 	verb = strings.ToUpper(verb)
-	i := slices.IndexFunc(siteCommands, func(s siteCommand) bool { return s.name == verb })
+	i := siteIndex(verb)
 	if verb != "CPTO" {
 		c.once.cpfr = ""
 	}
 	if i < 0 {
-		return ok(500, "SITE %q is not offered; SITE HELP lists what is.", verb)
+		return ok(500, "SITE %q is not offered; SITE HELP lists what is.", siteWord(verb)) // a password may be glued to it
 	}
 	s := siteCommands[i]
 	if s.syntax != "" && s.syntax[0] != '[' && rest == "" {
 		return ok(501, "SITE %s needs arguments: %s", s.name, s.syntax)
 	}
 	return s.run(c, rest)
+}
+
+// siteIndex finds a subcommand in siteCommands, in whatever case; -1: none.
+func siteIndex(verb string) int {
+	return slices.IndexFunc(siteCommands, func(s siteCommand) bool { return strings.EqualFold(s.name, verb) })
 }
 
 func (c *Conn) siteHELP(arg string) Reply {
@@ -57,7 +62,7 @@ func (c *Conn) siteHELP(arg string) Reply {
 				return ok(214, "%s: %s", strings.TrimSpace("SITE "+s.name+" "+s.syntax), s.help)
 			}
 		}
-		return ok(501, "SITE %q is not offered.", arg)
+		return ok(501, "SITE %q is not offered.", siteWord(arg))
 	}
 	lines := []string{"SITE subcommands:"}
 	for _, s := range siteCommands {

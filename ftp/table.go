@@ -180,13 +180,42 @@ func miscCommands() []command {
 	}
 }
 
-// noted is the argument of a command that is not secret as it may be logged:
-// SITE PSWD holds passwords, however the word is written or ended.
+// noted is the argument of a command that is not secret as it may be logged.
+// SITE PSWD holds passwords, and so do subcommands of other servers (SITE PASSWD,
+// SITE CPWD): of those that are not ours only the word is kept.
 func noted(cmd *command, arg string) string {
-	if sub := strings.TrimLeft(arg, " "); cmd.name == "SITE" && len(sub) > 4 && strings.EqualFold(sub[:4], "PSWD") {
-		return sub[:4] + " ***"
+	if cmd.name != "SITE" {
+		return arg
 	}
-	return arg
+	sub, rest, _ := strings.Cut(arg, " ")
+	switch i := siteIndex(sub); {
+	case sub == "" && rest == "":
+		return arg
+	case i >= 0 && siteCommands[i].name == "HELP" && rest != "" && siteIndex(rest) < 0:
+		return sub + " " + siteWord(rest) + " ***"
+	case i >= 0 && siteCommands[i].name != "PSWD":
+		return arg
+	case i >= 0 && rest == "":
+		return sub
+	}
+	return siteWord(strings.TrimLeft(arg, " ")) + " ***"
+}
+
+// siteWord is what may be shown of a SITE subcommand that is not known: the
+// letters it begins with, without what is glued to PSWD or PASS.
+func siteWord(s string) string {
+	if len(s) >= 4 && (strings.EqualFold(s[:4], "PSWD") || strings.EqualFold(s[:4], "PASS")) {
+		return s[:4]
+	}
+	return s[:letters(s)]
+}
+
+// letters is how many letters s begins with, longestVerb at most.
+func letters(s string) (n int) {
+	for n < min(len(s), longestVerb) && (s[n]|0x20 >= 'a' && s[n]|0x20 <= 'z') {
+		n++
+	}
+	return n
 }
 
 // redact returns the line as it may be logged. Of what is no command only the
@@ -202,10 +231,7 @@ func redact(line string) string {
 		return line
 	}
 	if cmd == nil {
-		n := 0
-		for n < min(len(line), longestVerb) && (line[n]|0x20 >= 'a' && line[n]|0x20 <= 'z') {
-			n++
-		}
+		n := letters(line)
 		if s := byName[strings.ToUpper(line[:min(n, 4)])]; s != nil && s.flags&secret != 0 {
 			n = min(n, 4) // "PASSsecret"
 		}

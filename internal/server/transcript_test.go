@@ -39,7 +39,8 @@ func TestTranscriptOfHostileClient(t *testing.T) {
 	in.ReadString('\n')
 	const secret = "Tr0ub4dor"
 	for _, line := range []string{"PASS " + secret, "PASS" + secret, "PASS:" + secret, "pass\t" + secret, "ACCT " + secret, "ADAT " + secret, "AUTH " + "TLS-C\x1b[2J",
-		"\x1bPASS " + secret, "USER " + testUser, "SITE PSWD " + secret + " " + secret + "2", "PASS " + testPassword, "SITE PSWD " + secret + " " + secret + "2", "NOOP \x1b[31m\u202e", "QUIT"} {
+		"\x1bPASS " + secret, "USER " + testUser, "SITE PSWD " + secret + " " + secret + "2", "PASS " + testPassword, "SITE PSWD " + secret + " " + secret + "2",
+		"SITE PSWD" + secret, "SITE PSWD\t" + secret, "SITE PASSWD old " + secret, "SITE HELP PSWD" + secret, "NOOP \x1b[31m\u202e", "QUIT"} {
 		fmt.Fprintf(nc, "%s\r\n", line)
 		nc.SetReadDeadline(time.Now().Add(10 * time.Second))
 		for {
