@@ -205,7 +205,7 @@ type Anonymous struct {
 type Log struct {
 	Level  LogLevel  `toml:"level" default:"info" reload:"live" doc:"Least important message that is written; debug shows the protocol lines, without passwords."`
 	Format LogFormat `toml:"format" default:"text" reload:"restart" doc:"text for people, json for programs."`
-	File   string    `toml:"file" default:"" example:"\"/var/log/portreeve.log\"" path:"new" reload:"restart" doc:"File to write to. Empty writes to standard error."`
+	File   string    `toml:"file" default:"" example:"\"/var/log/portreeve.log\"" path:"new" reload:"restart" doc:"File to write to. It may be moved away while the server runs, as logrotate does; the server does not rotate it itself. Empty writes to standard error."`
 }
 
 // Audit is [audit].

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -60,7 +61,7 @@ type Server struct {
 	opt     Options
 	log     *slog.Logger
 	level   *slog.LevelVar // nil when the logger was handed in
-	logFile *os.File
+	logFile *telemetry.File
 	logs    *telemetry.Queue // nil likewise
 	started time.Time
 	dataDir string
@@ -184,9 +185,9 @@ func (s *Server) openLog() error {
 	}
 	s.level = &slog.LevelVar{}
 	s.level.Set(level)
-	out := os.Stderr
+	var out io.Writer = os.Stderr
 	if c.File != "" {
-		f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+		f, err := telemetry.OpenFile(c.File)
 		if err != nil {
 			return fmt.Errorf("cannot open the log file: %w; correct log.file or give the server's user the right to write there", err)
 		}
