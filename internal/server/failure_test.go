@@ -160,6 +160,7 @@ func TestManyBrokenReloads(t *testing.T) {
 		}
 	}
 	contains(t, r.page(metrics), "portreeve_config_stale 1")
+	contains(t, strings.Join(r.s.Status().Warnings, "\n"), "the last reload was refused")
 	l.send("NOOP")
 	l.expect("200")
 	if got := dialRaw(t, r.address(0)).expect("220"); !strings.Contains(got, "Old sign.") {
@@ -170,6 +171,9 @@ func TestManyBrokenReloads(t *testing.T) {
 		t.Error(err)
 	}
 	contains(t, r.page(metrics), "portreeve_config_stale 0")
+	if all := strings.Join(r.s.Status().Warnings, "\n"); strings.Contains(all, "the last reload") {
+		t.Errorf("a good reload leaves %s", all)
+	}
 }
 
 // TestDamagedDatabaseIsRefused: the server does not start with a database that

@@ -40,6 +40,7 @@ func (s *Server) openHooks(ctx context.Context, cfg *config.Config) error {
 	}
 	s.hooks = hook.NewRunner(o)
 	s.hooks.Use(set)
+	s.metrics.hooks(cfg.Hooks)
 	s.openTasks(cfg)
 	return nil
 }

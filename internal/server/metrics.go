@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/portreeve/portreeve/ftp"
+	"github.com/portreeve/portreeve/internal/config"
 	"github.com/portreeve/portreeve/internal/events"
 	"github.com/portreeve/portreeve/internal/fault"
 	"github.com/portreeve/portreeve/internal/nat"
@@ -74,8 +75,12 @@ func (m *metrics) data(a ftp.DataAttempt) {
 		label("mode", a.Mode), label("tls", private), label("network", networkClass(a.Control.Addr())), label("outcome", a.Code)).Inc()
 	m.reg.Histogram("portreeve_data_wait_seconds", "From the transfer command to the data connection.", seconds, label("mode", a.Mode)).Observe(a.Waited.Seconds())
 	if a.Stranger.IsValid() {
-		m.reg.Counter("portreeve_data_strangers_total", "Connections to data ports that were not the client's.").Inc()
+		m.strangers().Inc()
 	}
+}
+
+func (m *metrics) strangers() *telemetry.Counter {
+	return m.reg.Counter("portreeve_data_strangers_total", "Connections to data ports that were not the client's.")
 }
 
 // droppedDeliveries counts what a hook had too many of. The names of hooks are
@@ -93,9 +98,18 @@ func networkClass(a netip.Addr) string {
 	return string(nat.ClassOf(a)) + "-" + family
 }
 
+// hooks makes the series of these hooks, so that an alarm sees the first drop.
+func (m *metrics) hooks(hs []config.Hook) {
+	for _, h := range hs {
+		m.droppedDeliveries(h.Name, "waiting", 0)
+		m.droppedDeliveries(h.Name, "dead", 0)
+	}
+}
+
 // register adds what is read when it is asked for.
 func (m *metrics) register(s *Server) {
 	r := &m.reg
+	m.strangers()
 	r.Gauge("portreeve_build_info", "Version of the program.", label("version", first(s.opt.Version, "unknown")), label("go", runtime.Version())).Set(1)
 	r.Gauge("portreeve_start_time_seconds", "When the server started, Unix time.").Set(s.started.Unix())
 	r.GaugeFunc("portreeve_sessions", "Connections now.", func() float64 { return float64(s.limits.Counts().HalfOpen) }, label("state", "half-open"))
@@ -176,7 +190,14 @@ func (s *Server) serveMetrics(ctx context.Context) {
 	go func() { done <- h.Serve(s.metricsLn) }()
 	select {
 	case err := <-done:
-		s.log.Error("the metrics page ended; the server goes on without it", "err", err)
+		if !errors.Is(err, net.ErrClosed) {
+			s.log.Error("the metrics page ended; the server goes on without it", "err", err)
+			return
+		}
+		// Handed over in an upgrade: the next question is for the new process.
+		h.SetKeepAlivesEnabled(false)
+		<-ctx.Done()
+		h.Close()
 	case <-ctx.Done():
 		h.Close()
 		<-done

@@ -1,14 +1,17 @@
 package server
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/portreeve/portreeve/ftp"
 )
@@ -70,8 +73,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("only %d series in the dashboard", len(names))
 	}
 	for _, n := range names {
-		quiet := n == "portreeve_data_strangers_total" // made when the first one comes
-		if !quiet && !strings.Contains(text, "\n"+n) {
+		if !strings.Contains(text, "\n"+n) {
 			t.Errorf("the dashboard asks for %s, which does not exist", n)
 		}
 	}
@@ -88,6 +90,41 @@ func TestMetrics(t *testing.T) {
 	}
 	if _, text := ask("/metrics", "127.0.0.1"); !strings.Contains(text, "portreeve_config_stale 1") {
 		t.Error("a failed reload does not show")
+	}
+}
+
+// TestMetricsHandedOver: the page that an upgrade takes to the new process is
+// no fault, and clients that keep their connection are sent there, too.
+func TestMetricsHandedOver(t *testing.T) {
+	r := start(t, fmt.Sprintf("[metrics]\naddress = \"127.0.0.1:%d\"\n", freePort(t))+listenTOML("ftp", "127.0.0.1:0", "")+
+		"[[hook]]\nname = \"far\"\non = [\"upload\"]\ndeliver = \"program\"\nprogram = [\"/bin/true\"]\n")
+	c, err := net.Dial("tcp", r.s.MetricsAddress().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	b := bufio.NewReader(c)
+	resp, err := http.ReadResponse(b, nil)
+	if err != nil || resp.Close {
+		t.Fatal(resp, err)
+	}
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Alarms on a first increase need the series from the beginning.
+	contains(t, string(text), `portreeve_hook_dropped_total{hook="far",which="waiting"} 0`, `portreeve_hook_dropped_total{hook="far",which="dead"} 0`)
+	r.s.metricsLn.Close()                              // as an upgrade does, see leave
+	c.SetReadDeadline(time.Now().Add(5 * time.Second)) // before the idle time is over
+	if _, err := b.ReadByte(); err != io.EOF {
+		t.Errorf("the kept connection: %v, not its end", err)
+	}
+	r.halt()
+	if log := r.logs.String(); strings.Contains(log, "metrics page") {
+		t.Error(log)
 	}
 }
 

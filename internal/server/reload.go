@@ -104,6 +104,7 @@ func (s *Server) apply(ctx context.Context, cfg *config.Config) (r Report, err e
 	s.applyLive(cfg)
 	s.useCountries(abroad)
 	s.hooks.Use(hooks)
+	s.metrics.hooks(cfg.Hooks)
 	s.tasks.Use(cfg.Tasks)
 	if old.Crypto().Text() != cfg.Crypto().Text() {
 		s.sayCrypto(cfg)

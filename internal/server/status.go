@@ -81,6 +81,9 @@ func (s *Server) Status() Status {
 		}
 	}
 	st.Stopping = isClosed(s.stopping)
+	if s.metrics.stale.Load() {
+		st.Warnings = append(st.Warnings, "the last reload was refused and the configuration before it is still in force; see what \"portreeve check\" says, then \"portreeve reload\"")
+	}
 	st.Warnings = append(st.Warnings, s.warnings...)
 	for _, p := range s.pools {
 		st.PassiveInUse += p.Stats().Leased
