@@ -83,7 +83,7 @@ func secretOf(h *config.Hook) ([]byte, error) {
 		}
 	}
 	if len(key) < minSecret {
-		return nil, fmt.Errorf("%s: the secret has %d octets; use %d or more, for example from: openssl rand -hex 32", where, len(key), minSecret)
+		return nil, fmt.Errorf("%s: the secret has %d octets; use %d or more, for example the line of: echo \"whsec_$(openssl rand -base64 32)\"", where, len(key), minSecret)
 	}
 	return key, nil
 }

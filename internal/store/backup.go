@@ -63,8 +63,10 @@ func (db *DB) backupServer(ctx context.Context, to string) error {
 // touched; one of an older Portreeve is brought up to date. path may be the URL
 // of a PostgreSQL database, which must be empty: fault.Exist.
 func Restore(ctx context.Context, from, path string) (kept string, err error) {
-	if st, err := os.Stat(from); err != nil || !st.Mode().IsRegular() {
-		return "", fault.New(fault.NotExist, "restore "+from, "", errors.Join(err, errors.New("it is no regular file")))
+	if st, err := os.Stat(from); err != nil {
+		return "", fault.New(fault.NotExist, "restore "+from, "", fmt.Errorf("%w; name a file that portreeve backup wrote", err))
+	} else if !st.Mode().IsRegular() {
+		return "", fault.New(fault.NotExist, "restore "+from, "", errors.New("it is no regular file; name one that portreeve backup wrote"))
 	}
 	// Tried as a copy: opening brings a database up to date, and the backup is to stay as it is.
 	tmp := path + ".restore"
