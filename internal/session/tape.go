@@ -51,7 +51,7 @@ func (m *Manager) Transcribe(id string) bool {
 // nobody has said so yet.
 func (g *Guest) watch(user string) {
 	r := g.m.conf.Transcripts
-	if t := g.tape.Load(); t != nil {
+	if t := g.tape.Load(); t != nil && !t.Ended() {
 		if t.For() == "" || t.For() == user {
 			return
 		}
@@ -61,7 +61,7 @@ func (g *Guest) watch(user string) {
 		return
 	}
 	from := g.Origin()
-	t := r.Begin(transcript.Meta{Session: g.id, Protocol: from.Protocol, Listener: from.Listener, User: user, Remote: from.Remote, Local: from.Local}, func() { g.setTape(nil) })
+	t := r.Begin(transcript.Meta{Session: g.id, Protocol: from.Protocol, Listener: from.Listener, User: user, Remote: from.Remote, Local: from.Local}, g.dropTape)
 	if t == nil {
 		return
 	}
@@ -75,15 +75,28 @@ func (g *Guest) watch(user string) {
 	if closed { // while this was going on
 		t.End("the connection ended")
 	}
+	g.dropTape() // it may have ended before it was set
 }
 
 func (g *Guest) setTape(t *transcript.Tape) {
 	g.tape.Store(t)
+	g.tellTape()
+}
+
+// dropTape forgets a transcript that has ended. One that has begun meanwhile stays.
+func (g *Guest) dropTape() {
+	if t := g.tape.Load(); t != nil && t.Ended() && g.tape.CompareAndSwap(t, nil) {
+		g.tellTape()
+	}
+}
+
+// tellTape tells of the transcript there is by now.
+func (g *Guest) tellTape() {
 	g.mu.Lock()
 	fn := g.onTape
 	g.mu.Unlock()
 	if fn != nil {
-		fn(t)
+		fn(g.tape.Load())
 	}
 }
 

@@ -272,7 +272,7 @@ func (t *Tracer) post(body []byte) (refused uint64, wait time.Duration, err erro
 		if json.Unmarshal(answer, &a) == nil && a.PartialSuccess.RejectedSpans != "" {
 			n, _ := strconv.ParseUint(a.PartialSuccess.RejectedSpans.String(), 10, 64)
 			if n > 0 {
-				t.o.Log.Warn("the collector refused some spans", "spans", n, "reason", a.PartialSuccess.ErrorMessage)
+				t.o.Log.Warn("the collector refused some spans", "spans", n, "reason", fmt.Sprintf("%.200s", a.PartialSuccess.ErrorMessage))
 			}
 			return n, 0, nil
 		}

@@ -39,6 +39,13 @@ type Tape struct {
 // For is the account whose sessions were asked for, "" when it was another request.
 func (t *Tape) For() string { return t.user }
 
+// Ended reports whether nothing more is recorded.
+func (t *Tape) Ended() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ended
+}
+
 // Line records a line of the protocol, without its end. sent: to the client.
 // Secrets must have been cut; everything else may be as hostile as it likes.
 func (t *Tape) Line(sent bool, line string) {
