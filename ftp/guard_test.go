@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -207,13 +208,47 @@ func TestKernelMovesPlainFiles(t *testing.T) {
 		{"plain", "RETR", 1500, 1500}, // each sendfile counts as one of both
 		{"plain", "STOR", 300, 300},   // splice counts as neither
 		{"tls", "RETR", 1400, size/(240<<10) + 300},
-		{"tls", "STOR", 8000, size/(240<<10) + 500},
+		// A server that keeps up with its client reads each record as it comes;
+		// TestUploadsReadAhead counts where there is more to read.
+		{"tls", "STOR", size/(16<<10) + 600, size/(240<<10) + 500},
 	} {
 		r, w := moved(t, addr, tc.mode, tc.verb, 1, size)
 		t.Logf("%s %s: %d reads, %d writes for 256 MiB", tc.mode, tc.verb, r, w)
 		if r > tc.reads || w > tc.writes {
 			t.Errorf("%s %s: %d reads and %d writes, at most %d and %d are right", tc.mode, tc.verb, r, w, tc.reads, tc.writes)
 		}
+	}
+}
+
+// countedConn has some octets to read and counts the calls.
+type countedConn struct {
+	net.Conn
+	left, calls int
+}
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		return 0, io.EOF
+	}
+	c.calls++
+	n := min(len(p), c.left)
+	c.left -= n
+	return n, nil
+}
+
+// TestUploadsReadAhead: crypto/tls asks for a record at a time; below it, reads
+// are as large as the socket has.
+func TestUploadsReadAhead(t *testing.T) {
+	const size = 4 << 20
+	raw := &countedConn{left: size}
+	b := newBulkConn(raw)
+	defer b.release()
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{b}, make([]byte, 16<<10+512))
+	if n != size || err != nil {
+		t.Fatalf("%d octets, %v", n, err)
+	}
+	if raw.calls > size/blockSize+1 {
+		t.Errorf("%d reads for %d octets, %d are enough", raw.calls, size, size/blockSize)
 	}
 }
 
