@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/hex"
@@ -77,21 +78,8 @@ type Tracer struct {
 
 // NewTracer starts the goroutine that sends; Close ends it.
 func NewTracer(o TracerOptions) *Tracer {
-	def := func(p *int, v int) {
-		if *p <= 0 {
-			*p = v
-		}
-	}
-	span := func(p *time.Duration, v time.Duration) {
-		if *p <= 0 {
-			*p = v
-		}
-	}
-	def(&o.Queue, 2048)
-	def(&o.Batch, 512)
-	span(&o.Every, 5*time.Second)
-	span(&o.Timeout, 10*time.Second)
-	span(&o.Pause, time.Second)
+	o.Queue, o.Batch = cmp.Or(o.Queue, 2048), cmp.Or(o.Batch, 512)
+	o.Every, o.Timeout, o.Pause = cmp.Or(o.Every, 5*time.Second), cmp.Or(o.Timeout, 10*time.Second), cmp.Or(o.Pause, time.Second)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -172,12 +172,7 @@ func (r *Recorder) Stop(id string) (Request, error) {
 	q := *r.requests[i]
 	r.requests = slices.Delete(r.requests, i, i+1)
 	r.asked.Store(int32(len(r.requests)))
-	var end []*Tape
-	for _, t := range r.tapes {
-		if t.request == id {
-			end = append(end, t)
-		}
-	}
+	end := r.those(func(t *Tape) bool { return t.request == id })
 	r.mu.Unlock()
 	for _, t := range end {
 		t.End("an administrator ended the recording")
@@ -233,18 +228,24 @@ func (r *Recorder) forget(t *Tape) {
 	}
 }
 
+// those returns the running tapes of a kind, to be ended when mu, which is held,
+// is not any more.
+func (r *Recorder) those(kind func(*Tape) bool) (ts []*Tape) {
+	for _, t := range r.tapes {
+		if kind(t) {
+			ts = append(ts, t)
+		}
+	}
+	return ts
+}
+
 // Sweep ends what is past its time and removes files that are too old. It is
 // to be called now and then.
 func (r *Recorder) Sweep() {
 	now := r.now()
 	r.mu.Lock()
 	r.expire(now)
-	var end []*Tape
-	for _, t := range r.tapes {
-		if !now.Before(t.until) {
-			end = append(end, t)
-		}
-	}
+	end := r.those(func(t *Tape) bool { return !now.Before(t.until) })
 	r.mu.Unlock()
 	for _, t := range end {
 		t.End(overText)
@@ -276,10 +277,7 @@ func (r *Recorder) Close() error {
 	r.mu.Lock()
 	r.requests = nil
 	r.asked.Store(0)
-	var end []*Tape
-	for _, t := range r.tapes {
-		end = append(end, t)
-	}
+	end := r.those(func(*Tape) bool { return true })
 	r.mu.Unlock()
 	for _, t := range end {
 		t.End("the server stopped")
