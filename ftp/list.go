@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
-
-func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
 // listOptions are the letters of "LIST -alRt"; others are ignored.
 type listOptions struct {
@@ -77,7 +74,9 @@ type lister struct {
 	buf    []byte
 	format func(b []byte, prefix string, i *Info) []byte
 	now    time.Time
-	left   int // entries a recursive or sorted listing may still hold
+	minute int64  // of the last date, as its first second
+	dated  []byte // the last date
+	left   int    // entries a recursive or sorted listing may still hold
 }
 
 const flushAt = 64 << 10
@@ -111,10 +110,12 @@ func (l *lister) directory(dir, prefix string, keep func(*Info) bool) error {
 	var held []Info
 	sorting := l.opt.byTime || l.opt.bySize
 	streaming := false
-	for info, err := range l.c.sess.List(l.ctx, dir) {
+	var info Info // outside of the loop: it escapes, once and not for each entry
+	for next, err := range l.c.sess.List(l.ctx, dir) {
 		if err != nil {
 			return &sourceError{err}
 		}
+		info = next
 		if keep != nil && !keep(&info) {
 			continue
 		}
@@ -198,99 +199,6 @@ func (l *lister) below(dir, prefix string, held []Info) error {
 		}
 	}
 	return nil
-}
-
-// appendName appends a name as listings show it: control bytes become "?" and
-// their two hex digits, so that no name can forge a line.
-func appendName(b []byte, name string) []byte {
-	const hexDigits = "0123456789ABCDEF"
-	for i := 0; i < len(name); i++ {
-		if ch := name[i]; ch < 0x20 || ch == 0x7f {
-			b = append(b, '?', hexDigits[ch>>4], hexDigits[ch&15])
-		} else {
-			b = append(b, ch)
-		}
-	}
-	return b
-}
-
-// appendLong appends a line in the form of ls -l.
-func (l *lister) appendLong(b []byte, prefix string, i *Info) []byte {
-	b = appendMode(b, i.Mode)
-	b = appendPadded(b, decimal(int64(max(i.Links, 1))), 4)
-	b = append(b, ' ')
-	b = appendLeft(b, i.Owner, 8)
-	b = append(b, ' ')
-	b = appendLeft(b, i.Group, 8)
-	b = appendPadded(b, decimal(i.Size), 13)
-	b = append(b, ' ')
-	t := i.ModTime.UTC()
-	if age := l.now.Sub(t); age > 182*24*time.Hour || age < -24*time.Hour {
-		b = t.AppendFormat(b, "Jan _2  2006")
-	} else {
-		b = t.AppendFormat(b, "Jan _2 15:04")
-	}
-	b = append(b, ' ')
-	b = appendName(appendName(b, prefix), i.Name)
-	if i.Mode&fs.ModeSymlink != 0 && i.Target != "" {
-		b = appendName(append(b, " -> "...), i.Target)
-	}
-	return append(b, '\r', '\n')
-}
-
-func appendMode(b []byte, m fs.FileMode) []byte {
-	k := byte('-')
-	switch {
-	case m.IsDir():
-		k = 'd'
-	case m&fs.ModeSymlink != 0:
-		k = 'l'
-	case m&fs.ModeNamedPipe != 0:
-		k = 'p'
-	case m&fs.ModeSocket != 0:
-		k = 's'
-	case m&fs.ModeCharDevice != 0:
-		k = 'c'
-	case m&fs.ModeDevice != 0:
-		k = 'b'
-	}
-	b = append(b, k)
-	const rwx = "rwxrwxrwx"
-	for i := range rwx {
-		if m&(1<<(8-i)) != 0 {
-			b = append(b, rwx[i])
-		} else {
-			b = append(b, '-')
-		}
-	}
-	return b
-}
-
-func appendPadded(b []byte, s string, width int) []byte {
-	b = append(b, ' ')
-	for i := len(s); i < width; i++ {
-		b = append(b, ' ')
-	}
-	return append(b, s...)
-}
-
-func appendLeft(b []byte, s string, width int) []byte {
-	if s == "" {
-		s = "ftp"
-	}
-	b = append(b, s...)
-	for i := len(s); i < width; i++ {
-		b = append(b, ' ')
-	}
-	return b
-}
-
-func (l *lister) appendBare(b []byte, prefix string, i *Info) []byte {
-	b = appendName(appendName(b, prefix), i.Name)
-	if l.opt.classify && i.IsDir() {
-		b = append(b, '/')
-	}
-	return append(b, '\r', '\n')
 }
 
 func (c *Conn) cmdLIST(arg string) Reply {

@@ -80,7 +80,7 @@ func (f *FS) children(ctx context.Context, name string, d *os.File, do func(base
 			isDir := kind == unix.DT_DIR
 			if kind == unix.DT_UNKNOWN { // a file system that does not say
 				var st unix.Stat_t
-				err := retry(func() error { return unix.Fstatat(fd, string(raw), &st, unix.AT_SYMLINK_NOFOLLOW) })
+				err := retry(func() error { return statAt(fd, raw, &st) })
 				isDir = err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 			}
 			if isDir || bytes.HasSuffix(raw, []byte(tempTail)) && isTemp(string(raw)) {
@@ -124,7 +124,7 @@ func (f *FS) openDir(ctx context.Context, name string) (*os.File, error) {
 
 // dirents are the names and types (DT_*) in a buffer of linux_dirent64, without
 // "." and "..": inode 8, offset 8, length 2, type 1, name with NUL. A name is
-// good until the buffer is filled again.
+// good until the buffer is filled again, and its NUL stands behind it.
 func dirents(b []byte) iter.Seq2[[]byte, byte] {
 	const head = 19
 	return func(yield func([]byte, byte) bool) {
@@ -135,9 +135,7 @@ func dirents(b []byte) iter.Seq2[[]byte, byte] {
 			}
 			raw, ino, kind := b[head:size], binary.NativeEndian.Uint64(b), b[18]
 			b = b[size:]
-			if i := bytes.IndexByte(raw, 0); i >= 0 {
-				raw = raw[:i]
-			}
+			raw = raw[:max(bytes.IndexByte(raw, 0), 0)] // a name without NUL is none
 			if ino == 0 || len(raw) == 0 || raw[0] == '.' && (len(raw) == 1 || len(raw) == 2 && raw[1] == '.') {
 				continue
 			}
@@ -150,16 +148,13 @@ func dirents(b []byte) iter.Seq2[[]byte, byte] {
 
 // entries describes and hands on the entries of one buffer.
 func (f *FS) entries(fd int, dirName string, b []byte, yield func(vfs.Info, error) bool) bool {
+	var st unix.Stat_t
 	for raw := range dirents(b) {
 		name := string(raw)
 		if isTemp(name) {
 			continue
 		}
-		var st unix.Stat_t
-		err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-		if err == unix.EINTR {
-			err = retry(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-		}
+		err := retry(func() error { return statAt(fd, raw, &st) })
 		if err == unix.ENOENT {
 			continue
 		}
