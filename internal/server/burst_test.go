@@ -16,22 +16,7 @@ import (
 // come again.
 func TestCrowdBehindOneAddress(t *testing.T) {
 	r := prepare(t, listenTOML("ftp", "127.0.0.1:0", `tls = "offered"`))
-	h, err := auth.NewHasher(auth.HasherOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	hash, err := h.Hash(t.Context(), testPassword)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db, err := openStore(context.Background(), filepath.Join(r.dir, "data"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.CreateUser(t.Context(), account.User{Name: "eve", Home: r.home, PasswordHash: hash}); err != nil {
-		t.Fatal(err)
-	}
-	db.Close()
+	realAccount(t, r, "eve")
 	r.run()
 	addr := r.s.Status().Listeners[0].Address
 	var wg sync.WaitGroup
@@ -49,4 +34,26 @@ func TestCrowdBehindOneAddress(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// realAccount adds an account with the default hash, which takes its time and
+// memory; other tests have a cheap one.
+func realAccount(t *testing.T, r *rig, name string) {
+	t.Helper()
+	h, err := auth.NewHasher(auth.HasherOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := h.Hash(t.Context(), testPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := openStore(context.Background(), filepath.Join(r.dir, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.CreateUser(t.Context(), account.User{Name: name, Home: r.home, PasswordHash: hash}); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
 }

@@ -380,7 +380,7 @@ func (s *Server) background(ctx context.Context) {
 	if s.cfg.NAT.Router {
 		s.bg.Go(func() { s.keepMapped(ctx, out) })
 	}
-	s.bg.Go(func() { s.noteLogins(ctx) })
+	s.bg.Go(func() { s.followSessions(ctx) })
 	s.bg.Go(func() { s.keepAudit(ctx) })
 	s.bg.Go(func() { s.watchdog(ctx) })
 	s.metrics.register(s)
@@ -437,10 +437,11 @@ func (s *Server) Limits() *limits.Limits { return s.limits }
 // Log returns the server's logger.
 func (s *Server) Log() *slog.Logger { return s.log }
 
-// noteLogins keeps the time of each account's last log-in. Log-ins come in
-// bursts, so they are written once in a while and not one by one.
-func (s *Server) noteLogins(ctx context.Context) {
-	sub := s.bus.Subscribe("last log-in", events.Login)
+// followSessions keeps the time of each account's last log-in, and gives memory
+// back when sessions have settled. Log-ins come in bursts, so they are written
+// once in a while and not one by one.
+func (s *Server) followSessions(ctx context.Context) {
+	sub := s.bus.Subscribe("last log-in", events.Login, events.Logout)
 	defer sub.Close()
 	last := map[string]time.Time{}
 	flush := func() {
@@ -456,6 +457,8 @@ func (s *Server) noteLogins(ctx context.Context) {
 	}
 	t := time.NewTicker(5 * time.Second)
 	defer t.Stop()
+	memory := newSettling()
+	defer memory.timer.Stop()
 	for {
 		select {
 		case e, ok := <-sub.C():
@@ -463,7 +466,12 @@ func (s *Server) noteLogins(ctx context.Context) {
 				flush()
 				return
 			}
-			last[e.User] = e.Time
+			memory.touch()
+			if e.Kind == events.Login {
+				last[e.User] = e.Time
+			}
+		case <-memory.timer.C:
+			memory.settle()
 		case <-t.C:
 			flush()
 		case <-ctx.Done():

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -30,12 +29,6 @@ func (s *Server) sweepHomes(ctx context.Context) {
 		}
 	}
 }
-
-// giveBack returns to the system what the start has used: the database's
-// migrations and the hashes. The runtime by itself would take minutes; on a
-// small machine that is half of what an idle server holds. It takes some
-// milliseconds and so comes before the first session.
-func giveBack() { debug.FreeOSMemory() }
 
 // sweepPage is how many accounts are read at once.
 const sweepPage = 500
