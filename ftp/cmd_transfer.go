@@ -178,44 +178,55 @@ func (c *Conn) store(verb, name, arg string, o CreateOptions) Reply {
 	return Reply{}
 }
 
+// receive takes an upload into sink. A small one that comes at once is done when
+// it returns, any other goes on by itself.
 func (c *Conn) receive(verb, name, mark, done string, sink Sink) {
-	c.begin(verb, name, func(t *transfer) Reply {
-		t.upload, t.mark = true, mark
-		d, fail := t.openData()
-		if fail != nil {
-			sink.Close(fail)
-			return ok(fail.Code, "%s", fail.Message)
-		}
-		err := t.receiveSink(d, sink)
-		if err == nil && d.tls == nil && gone(c.raw) {
-			// This end of the data is not that of the file. It catches clients
-			// whose control connection went first; for those that are killed
-			// the kernel may end the data a moment earlier: see confirm.
-			err = errControlGone
-		}
-		if d.tls != nil && err == nil {
-			d.tls.CloseWrite() // clients wait for it before they read the reply
-		}
-		if ferr := d.finishTLS(); err == nil && ferr != nil {
-			t.c.srv.Logger.Debug("client closed before our close_notify", "session", t.c.id, "err", ferr)
-		}
-		var se *sourceError
-		if t.refused = errors.As(err, &se); !t.refused {
-			d.raw.Close()
-		}
-		if err == nil && d.tls == nil {
-			err = t.confirm()
-		}
-		if err == nil {
-			if cerr := sink.Commit(t.ctx); cerr != nil {
-				err = &sourceError{cerr}
-			}
-		}
-		if cerr := sink.Close(t.errorOf(err)); err == nil && cerr != nil {
+	t := c.newTransfer(verb, name)
+	t.upload, t.mark = true, mark
+	work := func(t *transfer) Reply { return t.store(sink, done) }
+	t.enter()
+	if t.readHead(sink) {
+		t.run(work)
+		return
+	}
+	go t.run(work)
+}
+
+func (t *transfer) store(sink Sink, done string) Reply {
+	d, fail := t.openData()
+	if fail != nil {
+		sink.Close(fail)
+		return ok(fail.Code, "%s", fail.Message)
+	}
+	err := t.receiveSink(d, sink)
+	if err == nil && d.tls == nil && gone(t.c.raw) {
+		// This end of the data is not that of the file. It catches clients
+		// whose control connection went first; for those that are killed
+		// the kernel may end the data a moment earlier: see confirm.
+		err = errControlGone
+	}
+	if d.tls != nil && err == nil {
+		d.tls.CloseWrite() // clients wait for it before they read the reply
+	}
+	if ferr := d.finishTLS(); err == nil && ferr != nil {
+		t.c.srv.Logger.Debug("client closed before our close_notify", "session", t.c.id, "err", ferr)
+	}
+	var se *sourceError
+	if t.refused = errors.As(err, &se); !t.refused {
+		d.raw.Close()
+	}
+	if err == nil && d.tls == nil {
+		err = t.confirm()
+	}
+	if err == nil {
+		if cerr := sink.Commit(t.ctx); cerr != nil {
 			err = &sourceError{cerr}
 		}
-		return t.outcome(err, done)
-	})
+	}
+	if cerr := sink.Close(t.errorOf(err)); err == nil && cerr != nil {
+		err = &sourceError{cerr}
+	}
+	return t.outcome(err, done)
 }
 
 var errControlGone = errors.New("ftp: the control connection ended before the upload did")

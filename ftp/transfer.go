@@ -40,6 +40,7 @@ type transfer struct {
 	why  error // of a cut
 
 	refused bool // storage refused an upload; linger reads what still comes
+	head    head // of an upload
 }
 
 // newTransfer takes over what was agreed on for the data connection.
@@ -53,12 +54,17 @@ func (c *Conn) begin(verb, name string, work func(t *transfer) Reply) {
 }
 
 func (t *transfer) start(work func(t *transfer) Reply) {
+	t.enter()
+	go t.run(work)
+}
+
+// enter makes t the transfer of its session.
+func (t *transfer) enter() {
 	t.done = make(chan struct{})
 	t.ctx, t.cancel = context.WithCancelCause(t.c.ctx)
 	t.c.wmu.Lock()
 	t.c.xfer = t
 	t.c.wmu.Unlock()
-	go t.run(work)
 }
 
 func (t *transfer) run(work func(t *transfer) Reply) {
@@ -356,6 +362,9 @@ func (t *transfer) sendFile(f *os.File, m Meter, tc *net.TCPConn, limit int64) e
 
 // receiveFile has the kernel move the connection's bytes into f (splice).
 func (t *transfer) receiveFile(f *os.File, m Meter, tc *net.TCPConn) error {
+	if more, err := t.storeHead(f, m, tc); !more || err != nil {
+		return err
+	}
 	err := t.kernelMove(m, -1, func(n int64) (int64, error) {
 		return f.ReadFrom(&io.LimitedReader{R: tc, N: n})
 	}, tc)

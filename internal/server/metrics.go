@@ -42,7 +42,7 @@ func (m *metrics) observe(e events.Event) {
 	}
 	m.reg.Counter("portreeve_events_total", "Events of the audit trail.", label("kind", string(e.Kind)), label("result", e.Result)).Inc()
 	if e.Fault != fault.None {
-		m.reg.Counter("portreeve_failures_total", "Operations that failed, by why.", label("operation", string(e.Kind)), label("code", e.Result), label("protocol", proto)).Inc()
+		m.reg.Counter("portreeve_failures_total", "Operations that failed, by why.", label("code", e.Result), label("operation", string(e.Kind)), label("protocol", proto)).Inc()
 	}
 	switch e.Kind {
 	case events.Login, events.LoginFailed:
@@ -72,7 +72,7 @@ func (m *metrics) data(a ftp.DataAttempt) {
 		private = "on"
 	}
 	m.reg.Counter("portreeve_data_connections_total", "Data connections, by how they were made and what came of it.",
-		label("mode", a.Mode), label("tls", private), label("network", networkClass(a.Control.Addr())), label("outcome", a.Code)).Inc()
+		label("mode", a.Mode), label("network", networkClass(a.Control.Addr())), label("outcome", a.Code), label("tls", private)).Inc()
 	m.reg.Histogram("portreeve_data_wait_seconds", "From the transfer command to the data connection.", seconds, label("mode", a.Mode)).Observe(a.Waited.Seconds())
 	if a.Stranger.IsValid() {
 		m.strangers().Inc()

@@ -136,11 +136,12 @@ func (r *Registry) at(name, help, kind string, labels []Label) *series {
 	if f.kind != kind {
 		panic("telemetry: " + name + " is already a " + f.kind)
 	}
-	key := labelText(labels)
-	s := f.series[key]
+	var room [256]byte
+	key := appendLabels(room[:0], labels)
+	s := f.series[string(key)] // no copy is made for the look-up
 	if s == nil {
 		s = &series{}
-		f.series[key] = s
+		f.series[string(key)] = s
 	}
 	return s
 }
@@ -160,23 +161,29 @@ func validName(s string, colon bool) bool {
 
 var labelEscape = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
 
-// labelText is {a="x",b="y"} in the order of names, "" for none.
-func labelText(labels []Label) string {
+// appendLabels appends {a="x",b="y"} in the order of names, nothing for none.
+// Every transfer passes here several times, so what is in order is not sorted
+// and what needs no escapes is not copied.
+func appendLabels(b []byte, labels []Label) []byte {
 	if len(labels) == 0 {
-		return ""
+		return b
 	}
-	labels = slices.Clone(labels)
-	slices.SortFunc(labels, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
-	var b strings.Builder
+	byName := func(a, b Label) int { return strings.Compare(a.Name, b.Name) }
+	if !slices.IsSortedFunc(labels, byName) {
+		labels = slices.Clone(labels)
+		slices.SortFunc(labels, byName)
+	}
 	for i, l := range labels {
 		if !validName(l.Name, false) || strings.HasPrefix(l.Name, "__") || i > 0 && labels[i-1].Name == l.Name {
 			panic("telemetry: bad label name " + strconv.Quote(l.Name))
 		}
-		b.WriteByte("{,"[min(i, 1)])
-		b.WriteString(l.Name + `="` + labelEscape.Replace(l.Value) + `"`)
+		b = append(b, "{,"[min(i, 1)])
+		b = append(b, l.Name...)
+		b = append(b, '=', '"')
+		b = append(b, labelEscape.Replace(l.Value)...)
+		b = append(b, '"')
 	}
-	b.WriteByte('}')
-	return b.String()
+	return append(b, '}')
 }
 
 // WritePrometheus writes all series in the text exposition format 0.0.4, in
