@@ -451,32 +451,3 @@ func TestMeta(t *testing.T) {
 		wantKind(t, "removed", err, fault.NotExist)
 	})
 }
-
-func BenchmarkUserByName(b *testing.B) {
-	for _, n := range []int{100, 10000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			db := open(b, filepath.Join(b.TempDir(), FileName))
-			err := db.update(b.Context(), "fill", func(q tx) error {
-				for i := range n {
-					args, err := userValues(account.User{Name: fmt.Sprintf("user%07d", i), Home: "/srv"})
-					if err != nil {
-						return err
-					}
-					if _, err := q.ExecContext(b.Context(), `INSERT INTO users (`+userColumns+`)
-						VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21)`, args...); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-			must(b, err)
-			i := 0
-			for b.Loop() {
-				i++
-				if _, err := db.UserByName(b.Context(), fmt.Sprintf("user%07d", i*7919%n)); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
