@@ -239,7 +239,7 @@ func (c *Conn) siteQUOTA(string) Reply {
 		if most == 0 {
 			return what + ": no limit"
 		}
-		return what + ": " + decimal(used) + " of " + decimal(most)
+		return what + ": " + strconv.FormatInt(used, 10) + " of " + strconv.FormatInt(most, 10)
 	}
 	return Reply{Code: 200, Text: "End of quota.", Lines: []string{"Quota of " + c.user + ":", line("bytes", ub, mb), line("files", uf, mf)}}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"path"
+	"strconv"
 	"time"
 )
 
@@ -61,7 +62,7 @@ func (t *transfer) describe(src Source, arg string, limit int64) {
 	}
 	t.mark = "Opening " + t.typeName() + " data connection for " + shown(arg)
 	if t.size >= 0 && !t.ascii {
-		t.mark += " (" + decimal(t.size) + " bytes)"
+		t.mark += " (" + strconv.FormatInt(t.size, 10) + " bytes)"
 	}
 	t.mark += "."
 }

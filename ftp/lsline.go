@@ -6,8 +6,6 @@ import (
 	"time"
 )
 
-func decimal(n int64) string { return strconv.FormatInt(n, 10) }
-
 // appendName appends a name as listings show it: control bytes become "?" and
 // their two hex digits, so that no name can forge a line.
 func appendName(b []byte, name string) []byte {

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// giveBack returns to the system what the start has used: the database's
-// migrations and the hashes. The runtime by itself would take minutes; on a
-// small machine that is half of what an idle server holds. It takes some
-// milliseconds and so comes before the first session.
+// giveBack returns to the system what nobody uses any more: after the start the
+// database's migrations, after log-ins their hashes. The runtime by itself would
+// take minutes; on a small machine that is half of what an idle server holds. It
+// takes some milliseconds, so it comes before the first session and when it is
+// quiet.
 func giveBack() { debug.FreeOSMemory() }
 
 const (

@@ -78,8 +78,8 @@ type Tracer struct {
 
 // NewTracer starts the goroutine that sends; Close ends it.
 func NewTracer(o TracerOptions) *Tracer {
-	o.Queue, o.Batch = cmp.Or(o.Queue, 2048), cmp.Or(o.Batch, 512)
-	o.Every, o.Timeout, o.Pause = cmp.Or(o.Every, 5*time.Second), cmp.Or(o.Timeout, 10*time.Second), cmp.Or(o.Pause, time.Second)
+	o.Queue, o.Batch = cmp.Or(max(o.Queue, 0), 2048), cmp.Or(max(o.Batch, 0), 512)
+	o.Every, o.Timeout, o.Pause = cmp.Or(max(o.Every, 0), 5*time.Second), cmp.Or(max(o.Timeout, 0), 10*time.Second), cmp.Or(max(o.Pause, 0), time.Second)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
