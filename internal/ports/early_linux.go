@@ -15,8 +15,9 @@ const slack = 10 * time.Millisecond
 // survives rest: whoever sent its first packet during an earlier lease may
 // arrive now, from the address of this lease's client when both are behind one
 // NAT. The kernel's first measured round trip is how long the handshake took.
-// What cannot be told, as with SYN cookies, is not early; a client that connects
-// after start never is.
+// What cannot be told, as with SYN cookies, is not early. A client that connects
+// after start seems early only when the coarse clock stood still meanwhile, as
+// on a virtual machine whose processor the host has taken away for a while.
 func early(conn *net.TCPConn, start time.Time) bool {
 	rc, err := conn.SyscallConn()
 	if err != nil {

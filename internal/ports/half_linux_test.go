@@ -2,8 +2,10 @@ package ports
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -74,6 +76,71 @@ func TestHandshakeOfAnEarlierLease(t *testing.T) {
 				t.Errorf("%d strangers were turned away, want 1", s.Strangers)
 			}
 		})
+	}
+}
+
+// TestClockThatStandsStill: where the kernel's clock makes every client seem to
+// have begun before its lease, each is served all the same, a little later, and
+// the last who came is taken.
+func TestClockThatStandsStill(t *testing.T) {
+	for _, queued := range []bool{false, true} {
+		t.Run(fmt.Sprintf("in the queue %v", queued), func(t *testing.T) {
+			p := newTestPool(t, 1, func(o *Options) { o.KeepFor = time.Minute })
+			p.early = func(*net.TCPConn, time.Time) bool { return true }
+			for range busyLeases {
+				mustLease(t, p).Release()
+			}
+			l := mustLease(t, p)
+			defer l.Release()
+			var last net.Conn
+			for range 3 {
+				c, err := net.Dial("tcp", l.bound.String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				last = c
+			}
+			if queued {
+				if c, err := l.TryAccept(); c != nil || err != nil {
+					t.Fatalf("TryAccept: %v, %v", c, err)
+				}
+			}
+			got, err := l.Accept(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer got.Close()
+			if got.RemoteAddr().String() != last.LocalAddr().String() {
+				t.Errorf("accepted %v, want the last, %v", got.RemoteAddr(), last.LocalAddr())
+			}
+			if s := p.Stats(); s.Strangers != 2 {
+				t.Errorf("%d strangers, want 2", s.Strangers)
+			}
+		})
+	}
+}
+
+// TestSuspectIsCutByRelease: a connection that is held back does not outlive its lease.
+func TestSuspectIsCutByRelease(t *testing.T) {
+	p := newTestPool(t, 1, func(o *Options) { o.KeepFor = time.Minute })
+	p.early = func(*net.TCPConn, time.Time) bool { return true }
+	for range busyLeases {
+		mustLease(t, p).Release()
+	}
+	l := mustLease(t, p)
+	c, err := net.Dial("tcp", l.bound.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if c, err := l.TryAccept(); c != nil || err != nil {
+		t.Fatalf("TryAccept: %v, %v", c, err)
+	}
+	l.Release()
+	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v, want the end", err)
 	}
 }
 

@@ -24,7 +24,12 @@ type lease struct {
 	accepting uint64 // number of the Accept in progress, 0 when none
 	calls     uint64
 	released  bool
+	suspect   *net.TCPConn // seems to have begun before the lease; nil when none
 }
+
+// suspectFor is how long a suspect waits for somebody who is none. The lease's
+// own client is in the queue by then, or a round trip away.
+const suspectFor = time.Second
 
 // past is a deadline that wakes a blocked Accept.
 var past = time.Unix(1, 0)
@@ -33,29 +38,66 @@ var past = time.Unix(1, 0)
 func (l *lease) Addr() netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, l.bound.Port()) }
 
 // Accept waits for a connection until ctx ends (the error wraps ctx.Err()) or
-// the lease is released (net.ErrClosed). One Accept at a time.
+// the lease is released (net.ErrClosed). One Accept at a time. Who seems to have
+// begun to connect before the lease gets it only when nobody else comes within
+// a second.
 func (l *lease) Accept(ctx context.Context) (net.Conn, error) {
-	deadline, _ := ctx.Deadline() // the zero time is no deadline
+	end, _ := ctx.Deadline() // the zero time is no deadline
 	for {
+		deadline, holds := l.until(end)
 		conn, err := l.accept(ctx, deadline)
-		if conn == nil {
-			return nil, err // not conn: a nil *net.TCPConn would be a Conn
-		}
-		if !l.stranger(conn) {
+		switch {
+		case conn != nil && l.mayTake(conn):
 			return conn, nil
+		case conn == nil && holds && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			if c := l.hold(nil); c != nil {
+				return c, nil
+			}
+		case conn == nil:
+			return nil, err // not conn: a nil *net.TCPConn would be a Conn
 		}
 	}
 }
 
-// stranger turns away who began to connect before this lease.
-func (l *lease) stranger(conn *net.TCPConn) bool {
-	if !l.entry.used || !early(conn, l.start) {
-		return false
+// until is when to stop waiting: at end, or earlier when a suspect is held.
+func (l *lease) until(end time.Time) (deadline time.Time, holds bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.suspect == nil {
+		return end, false
 	}
-	conn.SetLinger(0)
-	conn.Close()
-	l.pool.stats.strangers.Add(1)
-	return true
+	if d := time.Now().Add(suspectFor); end.IsZero() || d.Before(end) {
+		end = d
+	}
+	return end, true
+}
+
+// mayTake reports whether conn is this lease's. One that seems to have begun
+// before it is held back: the kernel's clock may have stood still, and then it
+// is the client's own.
+func (l *lease) mayTake(conn *net.TCPConn) bool {
+	suspect := l.entry.used && l.pool.early(conn, l.start)
+	held := conn
+	if !suspect {
+		held = nil
+	}
+	if old := l.hold(held); old != nil { // the client's own is the last of them
+		old.SetLinger(0)
+		old.Close()
+		l.pool.stats.strangers.Add(1)
+	}
+	return !suspect
+}
+
+// hold holds conn as the suspect, nil for none, and returns the one before.
+func (l *lease) hold(conn *net.TCPConn) (old *net.TCPConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.released {
+		return conn
+	}
+	old, l.suspect = l.suspect, conn
+	return old
 }
 
 // TryAccept returns a connection that waits in the queue already, or nil. It
@@ -66,7 +108,7 @@ func (l *lease) TryAccept() (net.Conn, error) {
 		if conn == nil {
 			return nil, err
 		}
-		if !l.stranger(conn) {
+		if l.mayTake(conn) {
 			return conn, nil
 		}
 	}
@@ -137,6 +179,10 @@ func (l *lease) Release() {
 		return
 	}
 	l.released = true
+	if l.suspect != nil {
+		l.suspect.Close()
+		l.suspect = nil
+	}
 	accepting := l.accepting != 0
 	if accepting {
 		l.entry.ln.SetDeadline(past) // Accept returns the port

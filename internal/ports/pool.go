@@ -62,6 +62,7 @@ type Pool struct {
 	skipped []uint16
 	stats   counters
 	closed  atomic.Bool
+	early   func(*net.TCPConn, time.Time) bool // early; tests let its clock stand still
 
 	mu      sync.Mutex
 	rng     *rand.Rand
@@ -115,7 +116,7 @@ func NewPool(o Options) (*Pool, error) {
 	}
 	var seed [32]byte
 	crand.Read(seed[:]) // never fails: it would crash the program instead
-	p := &Pool{opt: o, rng: rand.New(rand.NewChaCha8(seed)), groups: map[netip.Addr]*group{}, foreign: map[netip.Addr]netip.Addr{}}
+	p := &Pool{opt: o, rng: rand.New(rand.NewChaCha8(seed)), groups: map[netip.Addr]*group{}, foreign: map[netip.Addr]netip.Addr{}, early: early}
 	for n := int(o.First); n <= int(o.Last); n++ {
 		if _, bad := Meddled[uint16(n)]; bad {
 			p.skipped = append(p.skipped, uint16(n))
