@@ -16,10 +16,22 @@ import (
 // sendfile or splice, which moves 4 MiB, and crypto/tls one for about two
 // records that it reads. Ours is nothing.
 func TestNoAllocationPerChunk(t *testing.T) {
-	const short, long, chunk = 32 << 20, 160 << 20, 256 << 10
 	dir := t.TempDir()
 	_, addr := startEngine(t, Config{Backend: dirBackend{dir}, TLS: serverTLS(), Binding: BindRequire})
-	allocated := func(mode, verb string, size int64) float64 {
+	for _, tc := range []struct {
+		mode, verb string
+		limit      float64
+	}{{"plain", "RETR", 0.6}, {"plain", "STOR", 0.6}, {"tls", "RETR", 0.3}, {"tls", "STOR", 12}} {
+		perBlock(t, dir, addr, tc.mode, tc.verb, tc.limit)
+	}
+}
+
+// perBlock fails when the server at addr, whose files lie in dir, allocates more
+// than limit times for each 256 KiB that move.
+func perBlock(t *testing.T, dir, addr, mode, verb string, limit float64) {
+	t.Helper()
+	const short, long, chunk = 32 << 20, 160 << 20, 256 << 10
+	allocated := func(size int64) float64 {
 		if err := os.Truncate(touch(t, dir, "file"), size); err != nil {
 			t.Fatal(err)
 		}
@@ -29,16 +41,11 @@ func TestNoAllocationPerChunk(t *testing.T) {
 		runtime.ReadMemStats(&m1)
 		return float64(m1.Mallocs - m0.Mallocs)
 	}
-	for _, tc := range []struct {
-		mode, verb string
-		limit      float64
-	}{{"plain", "RETR", 0.6}, {"plain", "STOR", 0.6}, {"tls", "RETR", 0.3}, {"tls", "STOR", 12}} {
-		allocated(tc.mode, tc.verb, short) // fills the pools
-		few, many := allocated(tc.mode, tc.verb, short), allocated(tc.mode, tc.verb, long)
-		each := (many - few) * chunk / (long - short)
-		t.Logf("%s %s: %.2f allocations for each 256 KiB", tc.mode, tc.verb, each)
-		if each > tc.limit {
-			t.Errorf("%s %s: %.2f allocations for each 256 KiB, at most %g is right", tc.mode, tc.verb, each, tc.limit)
-		}
+	allocated(short) // fills the pools
+	few, many := allocated(short), allocated(long)
+	each := (many - few) * chunk / (long - short)
+	t.Logf("%s %s: %.2f allocations for each 256 KiB", mode, verb, each)
+	if each > limit {
+		t.Errorf("%s %s: %.2f allocations for each 256 KiB, at most %g is right", mode, verb, each, limit)
 	}
 }

@@ -17,6 +17,10 @@ const recordRoom = blockSize + 17*32
 
 var recordBufs = sync.Pool{New: func() any { b := make([]byte, 0, recordRoom); return &b }}
 
+// textBufs take a block of an upload from a RecordConn: 16 records of 16 KiB,
+// and room in which the last of them ends.
+var textBufs = sync.Pool{New: func() any { b := make([]byte, blockSize+RecordRoom-16<<10); return &b }}
+
 // bulkConn lies between crypto/tls and a data connection. It joins the records
 // of one block into one write, and reads ahead in large pieces. It takes no
 // deadlines from crypto/tls, which sets the write deadline to now on close;
@@ -27,6 +31,11 @@ type bulkConn struct {
 	rbuf *[]byte
 	r, w int
 	eof  bool // the peer has closed TCP, and crypto/tls has asked beyond its last byte
+
+	// exact makes Read return no more than the rest of one record, so that what
+	// follows the handshake is not in crypto/tls when its end is noticed.
+	exact bool
+	left  int // of the record
 }
 
 func newBulkConn(raw net.Conn) *bulkConn { return &bulkConn{Conn: raw} }
@@ -56,6 +65,9 @@ func (b *bulkConn) flush() error {
 
 // Read flushes first: whoever waits for an answer must have asked.
 func (b *bulkConn) Read(p []byte) (int, error) {
+	if b.exact {
+		return b.readRecord(p)
+	}
 	if b.r < b.w {
 		n := copy(p, (*b.rbuf)[b.r:b.w])
 		b.r += n
@@ -63,6 +75,9 @@ func (b *bulkConn) Read(p []byte) (int, error) {
 	}
 	if err := b.flush(); err != nil {
 		return 0, err
+	}
+	if b.rbuf != nil && len(*b.rbuf) < blockSize {
+		b.dropRead()
 	}
 	if b.rbuf == nil {
 		// Handshakes read little; the large buffer comes with the data.
@@ -92,8 +107,75 @@ func (b *bulkConn) release() {
 		recordBufs.Put(b.wbuf)
 		b.wbuf = nil
 	}
-	if b.rbuf != nil {
+	b.dropRead()
+}
+
+func (b *bulkConn) dropRead() {
+	switch {
+	case b.rbuf == nil:
+	case len(*b.rbuf) == blockSize:
 		blocks.Put(b.rbuf)
-		b.rbuf = nil
+	default:
+		helloBufs.Put(b.rbuf)
 	}
+	b.rbuf, b.r, b.w = nil, 0, 0
+}
+
+// helloBufs are for handshakes, whose records are small, and are many at once
+// on a shared port.
+var helloBufs = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
+
+// readRecord reads what is left of a record, or the beginning of the next one.
+func (b *bulkConn) readRecord(p []byte) (int, error) {
+	if b.left == 0 {
+		for b.w-b.r < recordHead {
+			if err := b.more(); err == io.EOF && b.r < b.w {
+				break // no header; crypto/tls words it
+			} else if err != nil {
+				return 0, err
+			}
+		}
+		if b.left = b.w - b.r; b.left >= recordHead {
+			h := (*b.rbuf)[b.r:]
+			b.left = recordHead + int(h[3])<<8 + int(h[4])
+		}
+	}
+	if b.r == b.w {
+		if err := b.more(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, (*b.rbuf)[b.r:min(b.w, b.r+b.left)])
+	b.r += n
+	b.left -= n
+	return n, nil
+}
+
+const recordHead = 5
+
+// more reads at least something behind what is there, which is moved to the front.
+func (b *bulkConn) more() error {
+	if err := b.flush(); err != nil {
+		return err
+	}
+	if b.rbuf == nil {
+		b.rbuf = helloBufs.Get().(*[]byte)
+	}
+	b.w = copy(*b.rbuf, (*b.rbuf)[b.r:b.w])
+	b.r = 0
+	n, err := b.Conn.Read((*b.rbuf)[b.w:])
+	b.eof = b.eof || err == io.EOF
+	b.w += n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// unread is what was read and not asked for yet.
+func (b *bulkConn) unread() []byte {
+	if b.rbuf == nil {
+		return nil
+	}
+	return (*b.rbuf)[b.r:b.w]
 }

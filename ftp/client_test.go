@@ -28,6 +28,7 @@ func testServerAt(t *testing.T, at string, b Backend, change func(*Config)) stri
 	t.Helper()
 	cfg := Config{Backend: b, Passive: testPorts, DataTimeout: 5 * time.Second,
 		TLS: &tls.Config{Certificates: []tls.Certificate{testCert(t, "ftp.test")}, NextProtos: []string{"ftp"}}}
+	cfg.Records = engineRecords
 	if change != nil {
 		change(&cfg)
 	}

@@ -206,10 +206,11 @@ func (t *transfer) store(sink Sink, done string) Reply {
 		// the kernel may end the data a moment earlier: see confirm.
 		err = errControlGone
 	}
+	var cerr error
 	if d.tls != nil && err == nil {
-		d.tls.CloseWrite() // clients wait for it before they read the reply
+		cerr = d.closeNotify() // clients wait for it before they read the reply
 	}
-	if ferr := d.finishTLS(); err == nil && ferr != nil {
+	if ferr := errors.Join(cerr, d.finishTLS()); err == nil && ferr != nil {
 		t.c.srv.Logger.Debug("client closed before our close_notify", "session", t.c.id, "err", ferr)
 	}
 	var se *sourceError
@@ -246,17 +247,21 @@ func (t *transfer) receiveSink(d *dataConn, sink Sink) error {
 	if d.tls != nil {
 		r = d.tls
 	}
-	buf := blocks.Get().(*[]byte)
-	defer blocks.Put(buf)
+	pool, need := &blocks, 1
+	if d.rec != nil {
+		r, pool, need = d.rec, &textBufs, RecordRoom
+	}
+	buf := pool.Get().(*[]byte)
+	defer pool.Put(buf)
 	for {
-		n, err := t.readData(d, r, *buf)
+		n, err := t.readData(d, r, *buf, need)
 		if n > 0 {
 			if _, werr := w.Write((*buf)[:n]); werr != nil {
 				return &sourceError{werr}
 			}
 			t.moved.Add(int64(n))
 		}
-		if err == io.EOF && d.bulk != nil && d.bulk.eof {
+		if err == io.EOF && d.rec == nil && d.bulk != nil && d.bulk.eof {
 			err = io.ErrUnexpectedEOF // crypto/tls takes FIN between records for an end; only close_notify is one
 		}
 		switch {
@@ -279,10 +284,11 @@ func (t *transfer) receiveSink(d *dataConn, sink Sink) error {
 	}
 }
 
-// readData fills buf, so that storage sees large writes; it returns less only
-// with an error. The deadline holds for each read: what trickles is no stall.
-func (t *transfer) readData(d *dataConn, r io.Reader, buf []byte) (n int, err error) {
-	for n < len(buf) && err == nil {
+// readData fills buf but for less than need octets, so that storage sees large
+// writes; it returns less only with an error. The deadline holds for each read:
+// what trickles is no stall.
+func (t *transfer) readData(d *dataConn, r io.Reader, buf []byte, need int) (n int, err error) {
+	for len(buf)-n >= need && err == nil {
 		var k int
 		t.renew(d)
 		k, err = r.Read(buf[n:])

@@ -56,8 +56,9 @@ func (c *Conn) dataReady() (Reply, bool) {
 // dataConn is an open data connection.
 type dataConn struct {
 	raw  net.Conn
-	tls  *tls.Conn // nil when clear
-	bulk *bulkConn // under tls
+	tls  *tls.Conn  // nil when clear
+	bulk *bulkConn  // under tls
+	rec  RecordConn // has taken over from tls; nil when not
 }
 
 // Codes of failed data connections, stable for people and programs.
@@ -139,7 +140,7 @@ func (t *transfer) accept(d *dataConn, a *DataAttempt) *Error {
 			if sc, is := nc.(*sharedConn); is { // its ticket vouches for it
 				d.raw, d.tls, d.bulk = sc.bulk.Conn, sc.Conn, sc.bulk
 				t.hold(d.raw)
-				return t.settle(d, a, sc.seen)
+				return t.settle(d, a, sc.seen, sc.handover)
 			}
 			if c.isPeer(nc) {
 				d.raw = nc
@@ -229,6 +230,12 @@ func (t *transfer) protect(d *dataConn, a *DataAttempt) *Error {
 	c := t.c
 	cfg, seen := c.bind.dataConfig(c, t.upload)
 	d.bulk = newBulkConn(d.raw)
+	var h Handover
+	if t.wantsRecords() {
+		h = c.srv.Records()
+		h.Watch(cfg)
+		d.bulk.exact = true
+	}
 	d.tls = tls.Server(d.bulk, cfg)
 	d.raw.SetDeadline(time.Now().Add(c.srv.DataTimeout))
 	err := d.tls.Handshake()
@@ -236,6 +243,9 @@ func (t *transfer) protect(d *dataConn, a *DataAttempt) *Error {
 		err = d.bulk.flush()
 	}
 	if err != nil {
+		if h != nil {
+			h.Drop()
+		}
 		d.bulk.release()
 		a.Code = codeTLS
 		hint := "the client sent no TLS although PROT P is in force"
@@ -252,19 +262,24 @@ func (t *transfer) protect(d *dataConn, a *DataAttempt) *Error {
 		return &Error{425, fmt.Sprintf("The TLS handshake on the data connection failed: %s. [%s]", hint, a.Code)}
 	}
 	seen.done(d.tls)
-	return t.settle(d, a, *seen)
+	return t.settle(d, a, *seen, h)
 }
 
-// settle applies the policy on resumption to a finished handshake.
-func (t *transfer) settle(d *dataConn, a *DataAttempt, seen ticketSeen) *Error {
+// settle applies the policy on resumption to a finished handshake, which h has
+// watched unless it is nil.
+func (t *transfer) settle(d *dataConn, a *DataAttempt, seen ticketSeen, h Handover) *Error {
 	c := t.c
 	a.Resumed = seen.resumed
 	if !c.bind.admits(c.srv.Binding, seen) {
+		if h != nil {
+			h.Drop()
+		}
 		d.tls.CloseWrite()
 		d.bulk.flush()
 		d.bulk.release()
 		a.Code = codeNotResumed
 		return &Error{522, fmt.Sprintf("The data connection must resume the TLS session of this control connection. Switch on TLS session reuse in the client, or ask the administrator to allow data_session = \"off\". [%s]", a.Code)}
 	}
+	t.takeOver(d, h)
 	return nil
 }

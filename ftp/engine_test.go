@@ -50,6 +50,7 @@ func startEngine(t testing.TB, cfg Config) (*Server, string) {
 	if cfg.Passive == nil {
 		cfg.Passive = &PortRange{First: 42000, Last: 43999}
 	}
+	cfg.Records = engineRecords
 	srv := &Server{Config: cfg}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -267,9 +267,9 @@ func (s *memSession) Open(_ context.Context, name string, offset int64) (Source,
 	case offset > n.size():
 		return nil, &Error{554, "The offset lies beyond the end of the file."}
 	case n.zeros > 0:
-		return memSource{io.LimitReader(zeroReader{}, n.zeros-offset)}, nil
+		return memSource{io.LimitReader(zeroReader{}, n.zeros-offset), n.zeros - offset}, nil
 	}
-	return memSource{bytes.NewReader(slices.Clone(n.data[offset:]))}, nil
+	return memSource{bytes.NewReader(slices.Clone(n.data[offset:])), int64(len(n.data)) - offset}, nil
 }
 
 type zeroReader struct{}
@@ -279,7 +279,12 @@ func (zeroReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-type memSource struct{ io.Reader }
+type memSource struct {
+	io.Reader
+	size int64
+}
+
+func (s memSource) Size() int64 { return s.size }
 
 func (memSource) Close(error) error { return nil }
 

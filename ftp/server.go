@@ -32,6 +32,7 @@ type Config struct {
 	Implicit   bool        // TLS from the first byte
 	ControlTLS TLSPolicy   // TLSRequired refuses USER before AUTH TLS; ignored when Implicit
 	DataTLS    TLSPolicy   // TLSRequired refuses transfers without PROT P
+	Records    Records     // makes the records of large protected transfers; nil: crypto/tls does
 	Binding    TLSBinding  // must data connections resume the control connection's TLS session
 	LooseClose bool        // accept uploads that end without a TLS close_notify
 	AllowCCC   bool        // let the client clear the control connection (RFC 4217 section 6.3)

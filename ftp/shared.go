@@ -74,8 +74,9 @@ type sharedLease struct {
 // sharedConn is a data connection whose handshake is done and whose session is known.
 type sharedConn struct {
 	*tls.Conn
-	bulk *bulkConn
-	seen ticketSeen
+	bulk     *bulkConn
+	seen     ticketSeen
+	handover Handover // nil: crypto/tls keeps the connection
 }
 
 // Lease claims the shared port for the next data connection of c.
@@ -196,6 +197,7 @@ func (p *SharedPort) identify(nc net.Conn, read []byte, pass PassFunc) {
 	nc.SetDeadline(time.Now().Add(limit))
 	h := &sharedHello{p: p, peer: peer, pass: pass}
 	bulk := newBulkConn(nc)
+	bulk.exact = true
 	bulk.preload(read)
 	var tap *tapConn
 	if pass != nil {
@@ -209,6 +211,7 @@ func (p *SharedPort) identify(nc net.Conn, read []byte, pass PassFunc) {
 	}
 	l := h.lease
 	if err != nil || l == nil {
+		h.drop()
 		bulk.release() // what it was about to send stays unsent
 		if h.handOn(tap) {
 			return
@@ -220,8 +223,9 @@ func (p *SharedPort) identify(nc net.Conn, read []byte, pass PassFunc) {
 	bulk.Conn = nc
 	nc.SetDeadline(time.Time{})
 	h.seen.done(t)
-	sc := &sharedConn{Conn: t, bulk: bulk, seen: h.seen}
+	sc := &sharedConn{Conn: t, bulk: bulk, seen: h.seen, handover: h.handover}
 	if !l.deliver(sc) {
+		h.drop()
 		bulk.release()
 		nc.Close()
 	}
@@ -235,6 +239,8 @@ type sharedHello struct {
 	seen  ticketSeen
 	many  bool // several sessions from the address wait
 	cfg   *tls.Config
+
+	handover Handover
 
 	pass    PassFunc     // nil: there is no other process
 	foreign bool         // the connection may be one of the other process's
@@ -307,7 +313,17 @@ func (h *sharedHello) hello(info *tls.ClientHelloInfo) (*tls.Config, error) {
 	if byAddr != nil && !psk && byAddr.uploading() && slices.Contains(info.SupportedVersions, tls.VersionTLS13) {
 		cfg.SessionTicketsDisabled = true
 	}
+	if records := first.c.srv.Records; records != nil {
+		h.handover = records()
+		h.handover.Watch(cfg)
+	}
 	return cfg, nil
+}
+
+func (h *sharedHello) drop() {
+	if h.handover != nil {
+		h.handover.Drop()
+	}
 }
 
 // byAddress is the one session from the peer's address that waits, if the

@@ -182,20 +182,13 @@ func (t *transfer) endSending(d *dataConn) error {
 		return d.raw.Close()
 	}
 	t.renew(d)
-	d.tls.CloseWrite()
-	err := d.finishTLS()
+	err := d.closeNotify()
+	if ferr := d.finishTLS(); ferr != nil {
+		err = ferr
+	}
 	if cw, is := d.raw.(interface{ CloseWrite() error }); is {
 		cw.CloseWrite()
 	}
-	return err
-}
-
-func (d *dataConn) finishTLS() error {
-	if d.bulk == nil {
-		return nil
-	}
-	err := d.bulk.flush()
-	d.bulk.release()
 	return err
 }
 
@@ -307,9 +300,7 @@ func (t *transfer) write(d *dataConn, p []byte) error {
 	var n int
 	var err error
 	if d.tls != nil {
-		if n, err = d.tls.Write(p); err == nil && d.bulk != nil {
-			err = d.bulk.flush()
-		}
+		n, err = d.sendTLS(p, t.moved.Load()+int64(len(p)) == t.size)
 	} else {
 		n, err = d.raw.Write(p)
 	}

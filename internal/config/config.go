@@ -86,6 +86,7 @@ type FTP struct {
 	ListDepth    int          `toml:"list_depth" default:"16" min:"1" max:"256" reload:"live" doc:"How deep LIST -R descends."`
 	ListEntries  int          `toml:"list_entries" default:"10000" min:"1" max:"10000000" reload:"live" doc:"How many entries LIST -R sends."`
 	MaxLine      int          `toml:"max_line" default:"4096" min:"512" max:"65536" reload:"live" doc:"Longest command line, in bytes."`
+	TLSRecords   Records      `toml:"tls_records" default:"auto" reload:"live" doc:"Who encrypts the data of protected uploads and of downloads from 64 KiB with TLS 1.3 and AES-GCM. auto: the server itself where the processor has 512-bit AES (AMD Zen 4, Intel Ice Lake and later), otherwise Go's standard library. own: always the server itself. standard: always the standard library, as in FIPS 140-3 mode. The handshake is the standard library's in any case."`
 	Passive      Passive      `toml:"passive" doc:"Passive mode (PASV and EPSV): the client connects to one of these ports for each transfer. They must be open in every firewall on the way."`
 }
 

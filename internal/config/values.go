@@ -55,6 +55,16 @@ const (
 	BindRequire Binding = "require"
 )
 
+// Records says who makes the TLS records of data connections.
+type Records string
+
+// The record layers.
+const (
+	RecordsAuto     Records = "auto"
+	RecordsOwn      Records = "own"
+	RecordsStandard Records = "standard"
+)
+
 // SharedFallback says what becomes of a client that does not resume its TLS
 // session on the shared data port.
 type SharedFallback string
@@ -152,6 +162,7 @@ func (AuditFormat) choices() []string    { return []string{"json", "text", "xfer
 func (Protocol) choices() []string       { return []string{"ftp", "ftps", "sftp"} }
 func (Policy) choices() []string         { return []string{"off", "offered", "required"} }
 func (Binding) choices() []string        { return []string{"off", "prefer", "require"} }
+func (Records) choices() []string        { return []string{"auto", "own", "standard"} }
 func (SharedFallback) choices() []string { return []string{"address", "range", "refuse"} }
 func (Demand) choices() []string         { return []string{"off", "optional", "required"} }
 func (ActiveSource) choices() []string {

@@ -19,6 +19,7 @@ import (
 	"github.com/portreeve/portreeve/internal/ftpd"
 	"github.com/portreeve/portreeve/internal/ports"
 	"github.com/portreeve/portreeve/internal/sshd"
+	"github.com/portreeve/portreeve/internal/tlsrec"
 )
 
 // socket is one bound control socket and what serves it now.
@@ -115,7 +116,7 @@ func (s *Server) plan(cfg *config.Config, l *config.Listen, so *socket, tc *tls.
 	fc := ftp.Config{
 		Backend: backend, Greeting: first(l.Banner, cfg.FTP.Banner), Product: "Portreeve", Version: s.opt.Version,
 		TLS: tc, Implicit: l.Implicit(), ControlTLS: tlsPolicy(l.TLS), DataTLS: tlsPolicy(l.DataTLS),
-		Binding: binding(l.DataSession), LooseClose: !l.StrictClose, AllowCCC: l.AllowCCC,
+		Records: records(cfg.FTP.TLSRecords), Binding: binding(l.DataSession), LooseClose: !l.StrictClose, AllowCCC: l.AllowCCC,
 		Passive: pool, Shared: s.shared, DataPeers: prefixes(l.Proxy),
 		PassiveAddress: an.address, PassivePort: an.port,
 		NoActive: !cfg.FTP.Active, RawASCII: !cfg.FTP.ASCII, ActivePort: src.port, FXP: prefixes(cfg.FTP.FXP),
@@ -148,6 +149,15 @@ func tlsPolicy(p config.Policy) ftp.TLSPolicy {
 		return ftp.TLSOffered
 	}
 	return ftp.TLSRequired
+}
+
+// records is who makes the TLS records of data connections; nil is crypto/tls.
+func records(r config.Records) ftp.Records {
+	wide := tlsrec.Wide()
+	if r == config.RecordsStandard || r != config.RecordsOwn && !wide {
+		return nil
+	}
+	return ftpd.Records(wide)
 }
 
 func binding(b config.Binding) ftp.TLSBinding {

@@ -85,7 +85,7 @@ func matrixListeners() []Listener {
 // has, with its own defaults. Under data_session = "require" the clients that
 // resume do the same, and the others are refused as the reference page says.
 func TestClients(t *testing.T) {
-	s := Start(t, Config{Listen: matrixListeners()})
+	s := Start(t, Config{Listen: matrixListeners(), Extra: "[ftp]\ntls_records = \"own\"\n"}) // TestTree has the standard ones
 	slots := make(chan struct{}, max(2, runtime.NumCPU()))
 	t.Run("with", func(t *testing.T) {
 		for _, c := range allClients() {

@@ -73,7 +73,7 @@ func TestTree(t *testing.T) {
 		Tool(t, tool, tool)
 	}
 	src, want := sources(t)
-	c := Config{ForgetLog: true}
+	c := Config{ForgetLog: true, Extra: "[ftp]\ntls_records = \"standard\"\n"}
 	for _, m := range treeModes() {
 		// A listener for each mode lets the log tell them apart.
 		c.Listen = append(c.Listen, Listener{Name: m.name(), Protocol: m.scheme(), Host: m.host, Keys: tlsKeys[m.tls]})
