@@ -58,15 +58,16 @@ type scanner interface{ Scan(dest ...any) error }
 // lists are the JSON columns that users and groups share.
 type lists struct{ mounts, rules, protocols, networks, hours, auth string }
 
-func scanUser(row scanner) (u account.User, err error) {
+// scanUser reads a row of loadUsers; has tells which lists the user has.
+func scanUser(row scanner) (u account.User, has int, err error) {
 	var l lists
 	var disabled, mustChange, keyOnly int
 	var expires, created, updated, last int64
 	err = row.Scan(&u.ID, &u.Name, &u.Comment, &disabled, &u.PasswordHash, &mustChange, &keyOnly, &u.Home, &l.mounts, &l.rules,
 		&u.Quota.Bytes, &u.Quota.Files, &u.Bandwidth.Down, &u.Bandwidth.Up, &u.MaxSessions, &l.protocols, &l.networks, &l.hours,
-		&expires, &created, &updated, &last, &l.auth, &u.TOTPSecret)
+		&expires, &created, &updated, &last, &l.auth, &u.TOTPSecret, &has)
 	if err != nil {
-		return u, err
+		return u, 0, err
 	}
 	u.TOTP = u.TOTPSecret != ""
 	u.Disabled, u.MustChange, u.KeyOnly = disabled != 0, mustChange != 0, keyOnly != 0
@@ -77,10 +78,10 @@ func scanUser(row scanner) (u account.User, err error) {
 		unpack("users.auth", l.auth, &u.Auth),
 	} {
 		if err != nil {
-			return u, fmt.Errorf("user %s: %w", u.Name, err)
+			return u, 0, fmt.Errorf("user %s: %w", u.Name, err)
 		}
 	}
-	return u, nil
+	return u, has, nil
 }
 
 func userValues(u account.User) ([]any, error) {

@@ -258,23 +258,46 @@ func (db *DB) GroupsOf(ctx context.Context, u account.User) (gs []account.Group,
 	return gs, err
 }
 
-// loadUsers reads a page in name order: four queries, however long it is.
-// where holds $1 and $2, the first and the last name.
+// userLists are the lists that a user may have, each with what tells that it
+// has one, how it is read and where it goes. A user's bits are in this order.
+var userLists = []struct {
+	table, query string
+	add          func(u *account.User, s string)
+}{
+	{"user_keys", `SELECT l.user_id, l.line FROM user_keys l`, func(u *account.User, s string) { u.Keys = append(u.Keys, s) }},
+	{"user_certificates", `SELECT l.user_id, l.fingerprint FROM user_certificates l`, func(u *account.User, s string) { u.Certificates = append(u.Certificates, s) }},
+	{"memberships", `SELECT l.user_id, g.name FROM memberships l JOIN groups g ON g.id = l.group_id`, func(u *account.User, s string) { u.Groups = append(u.Groups, s) }},
+}
+
+// selectUsers reads users with a number whose bits are the lists they have.
+var selectUsers = func() string {
+	var bits []string
+	for i, l := range userLists {
+		bits = append(bits, fmt.Sprintf("CASE WHEN EXISTS (SELECT 1 FROM %s l WHERE l.user_id = users.id) THEN %d ELSE 0 END", l.table, 1<<i))
+	}
+	return `SELECT id, ` + userColumns + userSecrets + `, ` + strings.Join(bits, " + ") + ` FROM users WHERE `
+}()
+
+// loadUsers reads a page in name order, with one query and another for each
+// sort of list that somebody in it has. where holds $1 and $2, the first and
+// the last name.
 func loadUsers(ctx context.Context, q tx, where, first, last string, limit int) ([]account.User, error) {
-	rows, err := q.QueryContext(ctx, `SELECT id, `+userColumns+userSecrets+` FROM users WHERE `+where+` ORDER BY name LIMIT $3`, first, last, limit)
+	rows, err := q.QueryContext(ctx, selectUsers+where+` ORDER BY name LIMIT $3`, first, last, limit)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	var us []account.User
+	lists := 0
 	for rows.Next() {
-		u, err := scanUser(rows)
+		u, has, err := scanUser(rows)
 		if err != nil {
 			return nil, err
 		}
 		us = append(us, u)
+		lists |= has
 	}
-	if err := rows.Err(); err != nil || len(us) == 0 {
+	if err := rows.Err(); err != nil || lists == 0 {
 		return us, err
 	}
 	if err := rows.Close(); err != nil { // frees the connection for the queries below
@@ -285,14 +308,11 @@ func loadUsers(ctx context.Context, q tx, where, first, last string, limit int) 
 		byID[us[i].ID] = &us[i]
 	}
 	first, last = us[0].Name, us[len(us)-1].Name
-	for query, add := range map[string]func(u *account.User, s string){
-		`SELECT l.user_id, l.line FROM user_keys l`:                func(u *account.User, s string) { u.Keys = append(u.Keys, s) },
-		`SELECT l.user_id, l.fingerprint FROM user_certificates l`: func(u *account.User, s string) { u.Certificates = append(u.Certificates, s) },
-		`SELECT l.user_id, g.name FROM memberships l JOIN groups g ON g.id = l.group_id`: func(u *account.User, s string) {
-			u.Groups = append(u.Groups, s)
-		},
-	} {
-		if err := eachList(ctx, q, query, first, last, byID, add); err != nil {
+	for i, l := range userLists {
+		if lists&(1<<i) == 0 {
+			continue
+		}
+		if err := eachList(ctx, q, l.query, first, last, byID, l.add); err != nil {
 			return nil, err
 		}
 	}
