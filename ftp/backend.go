@@ -52,7 +52,8 @@ type Credentials struct {
 // Welcomer.
 type Session interface {
 	Stat(ctx context.Context, name string) (Info, error)
-	// List streams a directory without "." and "..".
+	// List streams a directory without "." and "..". The engine keeps nothing
+	// of an Info beyond the next one: strings may lie in memory that is used again.
 	List(ctx context.Context, name string) iter.Seq2[Info, error]
 	Open(ctx context.Context, name string, offset int64) (Source, error)
 	Create(ctx context.Context, name string, o CreateOptions) (Sink, error)

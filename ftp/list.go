@@ -125,6 +125,7 @@ func (l *lister) directory(dir, prefix string, keep func(*Info) bool) error {
 			}
 			continue
 		}
+		info.Name, info.Target = strings.Clone(info.Name), strings.Clone(info.Target) // see Session.List
 		held = append(held, info)
 		if len(held) > sortBelow && !sorting && !l.opt.recursive {
 			streaming = true

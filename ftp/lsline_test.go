@@ -1,11 +1,16 @@
 package ftp
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"io/fs"
 	"iter"
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // TestListDate compares the dates of LIST with what package time makes of them.
@@ -64,6 +69,53 @@ func TestEntriesAllocateNothing(t *testing.T) {
 		few, many := run(2*sortBelow), run(20*sortBelow)
 		if many > few+1 {
 			t.Errorf("%s: %v allocations for %d entries, %v for %d", name, many, 20*sortBelow, few, 2*sortBelow)
+		}
+	}
+}
+
+// reusing lists names that all lie in the same memory.
+type reusing struct {
+	Session
+	names []string
+}
+
+func (s reusing) List(context.Context, string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		buf := make([]byte, 64)
+		for _, n := range s.names {
+			k := copy(buf, n)
+			if !yield(Info{Name: unsafe.String(&buf[0], k), Target: unsafe.String(&buf[0], k), Mode: fs.ModeSymlink}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// TestNamesInMemoryThatIsUsedAgain: listings that hold entries back, to sort
+// them or to see whether there are many, keep their names.
+func TestNamesInMemoryThatIsUsedAgain(t *testing.T) {
+	for _, n := range []int{3, sortBelow, sortBelow + 1, 3 * sortBelow} {
+		var want []string
+		for i := range n {
+			want = append(want, fmt.Sprintf("name-%07d", i))
+		}
+		var out bytes.Buffer
+		l := &lister{now: time.Now(), out: &out, c: &Conn{srv: &Server{}, sess: reusing{names: want}}, left: 1 << 30}
+		l.format = func(b []byte, _ string, i *Info) []byte {
+			return append(append(append(append(b, i.Name...), ' '), i.Target...), '\n')
+		}
+		if err := l.directory("/", "", nil); err != nil {
+			t.Fatal(err)
+		}
+		l.flush(0)
+		got := strings.Fields(out.String())
+		if len(got) != 2*n {
+			t.Fatalf("%d words for %d entries", len(got), n)
+		}
+		for i, w := range want {
+			if got[2*i] != w || got[2*i+1] != w {
+				t.Fatalf("entry %d of %d is %q -> %q, want %q", i, n, got[2*i], got[2*i+1], w)
+			}
 		}
 	}
 }

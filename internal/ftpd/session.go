@@ -77,7 +77,7 @@ func (s *Session) List(ctx context.Context, name string) iter.Seq2[ftp.Info, err
 		base := strings.TrimSuffix(name, "/") + "/"
 		var last account.Rights
 		dir := ""
-		for i, err := range s.s.List(ctx, name) {
+		for i, err := range s.s.List(vfs.Passing(ctx), name) { // as ftp.Session has it
 			if err != nil {
 				yield(ftp.Info{}, s.fail(err, "list", name))
 				return

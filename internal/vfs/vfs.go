@@ -21,7 +21,8 @@ type FS interface {
 	// leaves it or dangles is described as the link itself.
 	Stat(ctx context.Context, name string) (Info, error)
 	// List streams the entries of a directory in storage order, without "."
-	// and "..". The caller may stop early. A failure ends the sequence.
+	// and "..". The caller may stop early. A failure ends the sequence. See
+	// Passing for how long a Name is good.
 	List(ctx context.Context, name string) iter.Seq2[Info, error]
 	// Open opens a regular file for reading at offset (bytes).
 	// An offset past the end is fault.Range.
@@ -35,6 +36,16 @@ type FS interface {
 	// Rename moves a file or directory; with replace an existing file gives way.
 	Rename(ctx context.Context, from, to string, replace bool) error
 }
+
+type passing struct{}
+
+// Passing returns a context for FS.List whose caller is done with each Info, or
+// has cloned its Name, before it asks for the next one. The Name may then lie in
+// a buffer that is used again: without this a listing allocates for each entry.
+func Passing(ctx context.Context) context.Context { return context.WithValue(ctx, passing{}, true) }
+
+// IsPassing reports whether ctx is one of Passing.
+func IsPassing(ctx context.Context) bool { return ctx.Value(passing{}) != nil }
 
 // Info describes one file. It is a plain value so that listings allocate little.
 type Info struct {

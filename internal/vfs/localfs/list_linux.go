@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -35,14 +37,14 @@ func (f *FS) List(ctx context.Context, name string) iter.Seq2[vfs.Info, error] {
 		defer d.Close()
 		buf := listBuffers.Get().(*[listBuffer]byte)
 		defer listBuffers.Put(buf)
-		fd := int(d.Fd())
+		fd, passing := int(d.Fd()), vfs.IsPassing(ctx)
 		for {
 			n, err := f.fill(ctx, name, fd, buf)
 			if err != nil {
 				yield(vfs.Info{}, err)
 				return
 			}
-			if n == 0 || !f.entries(fd, name, buf[:n], yield) {
+			if n == 0 || !f.entries(fd, name, buf[:n], passing, yield) {
 				return
 			}
 		}
@@ -146,13 +148,17 @@ func dirents(b []byte) iter.Seq2[[]byte, byte] {
 	}
 }
 
-// entries describes and hands on the entries of one buffer.
-func (f *FS) entries(fd int, dirName string, b []byte, yield func(vfs.Info, error) bool) bool {
+// entries describes and hands on the entries of one buffer. When passing, their
+// names lie in it.
+func (f *FS) entries(fd int, dirName string, b []byte, passing bool, yield func(vfs.Info, error) bool) bool {
 	var st unix.Stat_t
 	for raw := range dirents(b) {
-		name := string(raw)
+		name := unsafe.String(unsafe.SliceData(raw), len(raw)) // good as long as b is
 		if isTemp(name) {
 			continue
+		}
+		if !passing {
+			name = strings.Clone(name)
 		}
 		err := retry(func() error { return statAt(fd, raw, &st) })
 		if err == unix.ENOENT {

@@ -2,9 +2,11 @@ package localfs
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -196,4 +198,43 @@ func benchmarkList(b *testing.B, n int) {
 		}
 	}
 	b.ReportMetric(float64(cpu()-start)/float64(b.N)/float64(n), "cpu-ns/entry")
+}
+
+// TestPassingAllocatesNothing: with vfs.Passing an entry costs no memory, and the
+// names are right while they are good; without, they stay good.
+func TestPassingAllocatesNothing(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir, Options{})
+	want := map[string]bool{}
+	for i := range 3000 {
+		name := fmt.Sprintf("a-name-that-is-rather-long-%05d", i)
+		ok(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+		want[name] = true
+	}
+	var kept []string
+	for i, err := range f.List(t.Context(), "/") {
+		ok(t, err)
+		kept = append(kept, i.Name)
+	}
+	for _, n := range kept {
+		if !want[n] {
+			t.Fatalf("%q was not there", n)
+		}
+	}
+	ctx, seen := vfs.Passing(t.Context()), 0
+	a := testing.AllocsPerRun(5, func() {
+		seen = 0
+		for i, err := range f.List(ctx, "/") {
+			if err != nil || !want[i.Name] {
+				t.Fatal(i.Name, err)
+			}
+			seen++
+		}
+	})
+	if seen != len(want) || len(kept) != len(want) {
+		t.Errorf("%d and %d entries, want %d", seen, len(kept), len(want))
+	}
+	if a > 100 {
+		t.Errorf("%v allocations for %d entries", a, seen)
+	}
 }
