@@ -121,6 +121,39 @@ func TestClockThatStandsStill(t *testing.T) {
 	}
 }
 
+// TestSuspectWaitsOverCalls: the engine asks again after a quarter of a second;
+// that a call ends does not make a suspect the lease's client.
+func TestSuspectWaitsOverCalls(t *testing.T) {
+	p := newTestPool(t, 1, func(o *Options) { o.KeepFor = time.Minute })
+	p.early = func(*net.TCPConn, time.Time) bool { return true }
+	for range busyLeases {
+		mustLease(t, p).Release()
+	}
+	l := mustLease(t, p)
+	defer l.Release()
+	c, err := net.Dial("tcp", l.bound.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for began := time.Now(); ; {
+		ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+		got, err := l.Accept(ctx)
+		cancel()
+		took := time.Since(began)
+		if err == nil {
+			got.Close()
+			if took < suspectFor-50*time.Millisecond {
+				t.Errorf("taken after %v", took)
+			}
+			return
+		}
+		if !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
+			t.Fatalf("after %v: %v", took, err)
+		}
+	}
+}
+
 // TestSuspectIsCutByRelease: a connection that is held back does not outlive its lease.
 func TestSuspectIsCutByRelease(t *testing.T) {
 	p := newTestPool(t, 1, func(o *Options) { o.KeepFor = time.Minute })

@@ -25,11 +25,13 @@ type lease struct {
 	calls     uint64
 	released  bool
 	suspect   *net.TCPConn // seems to have begun before the lease; nil when none
+	heldAt    time.Time    // the first of the suspects
 }
 
 // suspectFor is how long a suspect waits for somebody who is none. The lease's
-// own client is in the queue by then, or a round trip away.
-const suspectFor = time.Second
+// own client is in the queue by then, or a round trip away, or sends its first
+// packet once more, which it does after a second.
+const suspectFor = 1500 * time.Millisecond
 
 // past is a deadline that wakes a blocked Accept.
 var past = time.Unix(1, 0)
@@ -40,7 +42,7 @@ func (l *lease) Addr() netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, 
 // Accept waits for a connection until ctx ends (the error wraps ctx.Err()) or
 // the lease is released (net.ErrClosed). One Accept at a time. Who seems to have
 // begun to connect before the lease gets it only when nobody else comes within
-// a second.
+// suspectFor, over as many calls as that takes.
 func (l *lease) Accept(ctx context.Context) (net.Conn, error) {
 	end, _ := ctx.Deadline() // the zero time is no deadline
 	for {
@@ -66,10 +68,14 @@ func (l *lease) until(end time.Time) (deadline time.Time, holds bool) {
 	if l.suspect == nil {
 		return end, false
 	}
-	if d := time.Now().Add(suspectFor); end.IsZero() || d.Before(end) {
-		end = d
+	d := l.heldAt.Add(suspectFor)
+	if soon := time.Now().Add(10 * time.Millisecond); d.Before(soon) { // who is in the queue comes first
+		d = soon
 	}
-	return end, true
+	if end.IsZero() || d.Before(end) {
+		return d, true
+	}
+	return end, false
 }
 
 // mayTake reports whether conn is this lease's. One that seems to have begun
@@ -96,7 +102,9 @@ func (l *lease) hold(conn *net.TCPConn) (old *net.TCPConn) {
 	if l.released {
 		return conn
 	}
-	old, l.suspect = l.suspect, conn
+	if old, l.suspect = l.suspect, conn; old == nil {
+		l.heldAt = time.Now()
+	}
 	return old
 }
 
