@@ -49,3 +49,15 @@ func perBlock(t *testing.T, dir, addr, mode, verb string, limit float64) {
 		t.Errorf("%s %s: %.2f allocations for each 256 KiB, at most %g is right", mode, verb, each, limit)
 	}
 }
+
+// TestOwnRecordsAllocateLittle: with records of our own nothing is allocated
+// for a block, up or down.
+func TestOwnRecordsAllocateLittle(t *testing.T) {
+	engineRecords = func() Handover { return &testHandover{} }
+	defer func() { engineRecords = nil }()
+	dir := t.TempDir()
+	_, addr := startEngine(t, Config{Backend: dirBackend{dir}, TLS: serverTLS(), Binding: BindRequire})
+	for _, verb := range []string{"RETR", "STOR"} {
+		perBlock(t, dir, addr, "tls", verb, 0.3)
+	}
+}

@@ -37,6 +37,10 @@ type Conn struct {
 	xfer     *transfer
 	host     string
 	loginEnd time.Time // nobody is logged in: writing ends with the time for it
+	idleEnd  time.Time // of the time for the next command
+
+	parked     atomic.Uint64 // number in the lot, 0 when not there
+	unparkable bool
 
 	rd       lineReader
 	trace    atomic.Pointer[func(sent bool, line string)] // see SetTrace
@@ -179,6 +183,7 @@ func (c *Conn) Close(reason string) {
 	if c.closing {
 		c.wmu.Unlock()
 		c.raw.Close()
+		c.unpark()
 		return
 	}
 	c.wmu.Unlock()
@@ -207,6 +212,7 @@ func (c *Conn) finish(r Reply) {
 		t.CloseWrite()
 	}
 	c.raw.SetReadDeadline(time.Now().Add(lingerControl))
+	c.unpark()
 }
 
 // lingerControl is how long a closed control connection is read on, so that
@@ -238,6 +244,7 @@ func (c *Conn) send(r Reply, last bool) {
 	if _, err := c.out.Write(b); err != nil {
 		c.cancel(fmt.Errorf("ftp: reply not written: %w", err))
 		c.raw.SetReadDeadline(time.Unix(1, 0))
+		c.unpark()
 	}
 	if last && c.tls != nil {
 		c.tls.CloseWrite()
@@ -272,30 +279,54 @@ func (c *Conn) sendTelnet(b []byte) {
 	}
 }
 
-// serve runs the session goroutine.
-func (c *Conn) serve() {
-	var cause error
+// serve runs the session from its beginning.
+func (c *Conn) serve() { c.run(c.open) }
+
+// run runs the session until it ends or is parked. A session has one such
+// goroutine, or none while it is parked.
+func (c *Conn) run(turn func() error) {
+	cause := c.watched(turn)
+	for errors.Is(cause, errParked) {
+		if c.park() {
+			return
+		}
+		c.unparkable = true
+		cause = c.watched(c.loop)
+	}
 	defer close(c.ended)
 	defer c.srv.forget(c)
+	c.cleanup(cause)
+}
+
+// watched ends the session when turn panics.
+func (c *Conn) watched(turn func() error) (cause error) {
 	defer func() {
 		if p := recover(); p != nil {
 			cause = fmt.Errorf("%w: %v", ErrPanic, p)
 			c.srv.Logger.Error("session ended by a fault in the server", "session", c.id, "remote", c.remote, "err", cause, "stack", string(debug.Stack()))
 			c.finish(Reply{Code: 421, Text: "The server met a fault of its own in this session. The administrator finds the details in the log."})
 		}
-		c.cleanup(cause)
 	}()
+	return turn()
+}
+
+// open does what comes before the first command.
+func (c *Conn) open() error {
 	setUrgentInline(c.raw)
 	if c.srv.Implicit {
-		if cause = c.startTLS(); cause != nil {
-			return
+		if err := c.startTLS(); err != nil {
+			return err
 		}
 	}
-	if cause = c.admit(); cause != nil {
-		return
+	if err := c.admit(); err != nil {
+		return err
 	}
 	c.reply(ok(220, "%s", c.srv.Greeting))
-	cause = c.loop()
+	c.armRead()
+	if done, err := c.wrongDoor(); done {
+		return err
+	}
+	return c.loop()
 }
 
 // admit asks the backend whether this peer may connect at all.
@@ -372,31 +403,32 @@ func (c *Conn) armRead() {
 		c.raw.SetReadDeadline(time.Time{})
 		return
 	}
-	if c.closing {
-		return
+	if !c.closing {
+		c.armIdle()
 	}
-	d := time.Now().Add(c.idle)
+}
+
+// armIdle sets the deadline for the next command, or until the session is
+// parked; wmu is held and there is no transfer.
+func (c *Conn) armIdle() {
+	now := time.Now()
+	d := now.Add(c.idle)
 	c.loginEnd = time.Time{}
 	if c.sess == nil {
 		c.loginEnd = c.opened.Add(c.srv.LoginTimeout)
-		if c.loginEnd.Before(d) {
-			d = c.loginEnd
-		}
+		d = minTime(d, c.loginEnd)
+	}
+	c.idleEnd = d
+	if c.sess != nil && canPark && !c.unparkable {
+		d = minTime(d, now.Add(c.srv.parkAfter))
 	}
 	c.raw.SetReadDeadline(d)
 }
 
 func (c *Conn) loop() error {
-	first, long := true, 0
-	for {
+	for long := 0; ; {
 		c.armRead()
-		if first {
-			if done, err := c.wrongDoor(); done {
-				return err
-			}
-			first = false
-		}
-		line, err := c.rd.line()
+		line, err := c.command()
 		switch {
 		case errors.Is(err, errLineTooLong):
 			if long++; long >= 3 {
@@ -405,6 +437,8 @@ func (c *Conn) loop() error {
 			}
 			c.reply(ok(500, "Command line longer than %d bytes; it was ignored.", c.srv.MaxLine))
 			continue
+		case errors.Is(err, errParked):
+			return err
 		case err != nil:
 			return c.readFailed(err)
 		}

@@ -51,7 +51,7 @@ func startEngine(t testing.TB, cfg Config) (*Server, string) {
 		cfg.Passive = &PortRange{First: 42000, Last: 43999}
 	}
 	cfg.Records = engineRecords
-	srv := &Server{Config: cfg}
+	srv := &Server{Config: cfg, parkAfter: enginePark}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

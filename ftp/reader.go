@@ -26,14 +26,19 @@ type lineReader struct {
 	buf    []byte
 	r, w   int
 	max    int
+	long   bool   // an over-long line is being skipped
 	answer []byte // replies to Telnet option negotiation, to be written next
 }
 
 const firstBuffer = 512
 
 func (l *lineReader) reset(src io.Reader) {
-	l.src, l.r, l.w = src, 0, 0
+	l.src, l.r, l.w, l.long = src, 0, 0, false
 }
+
+// rest gives the buffer back until there is something to read again. Nothing is
+// buffered.
+func (l *lineReader) rest() { l.buf, l.r, l.w = nil, 0, 0 }
 
 // buffered returns how many bytes were read beyond the last line.
 func (l *lineReader) buffered() int { return l.w - l.r }
@@ -81,8 +86,9 @@ func (l *lineReader) fill() error {
 // line returns the next command line without its end. A line ends with LF; a
 // CR before it belongs to the end. Telnet commands are taken out. A line over
 // the limit is skipped to its end and reported as errLineTooLong.
+// After an error of src that passes, such as a deadline, it goes on where it was.
 func (l *lineReader) line() (string, error) {
-	scanned, long := 0, false
+	scanned := 0
 	for {
 		for i := l.r + scanned; i < l.w; i++ {
 			if l.buf[i] != '\n' {
@@ -90,7 +96,8 @@ func (l *lineReader) line() (string, error) {
 			}
 			raw := l.buf[l.r:i]
 			l.r = i + 1
-			if long || len(raw) > l.max+1 {
+			if l.long || len(raw) > l.max+1 {
+				l.long = false
 				return "", errLineTooLong
 			}
 			if n := len(raw); n > 0 && raw[n-1] == '\r' {
@@ -100,7 +107,7 @@ func (l *lineReader) line() (string, error) {
 		}
 		scanned = l.w - l.r
 		if scanned >= l.max {
-			long, scanned = true, 0
+			l.long, scanned = true, 0
 			l.r = l.w
 		}
 		if err := l.fill(); err != nil {

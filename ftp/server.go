@@ -78,7 +78,9 @@ type Server struct {
 	conns  map[*Conn]struct{}
 	closed bool
 	wg     sync.WaitGroup
-	tokens sync.Map // token of a live TLS session -> its *binding
+
+	parkAfter time.Duration // the constant of that name; tests set it
+	tokens    sync.Map      // token of a live TLS session -> its *binding
 }
 
 func (s *Server) init() {
@@ -92,6 +94,7 @@ func (s *Server) init() {
 			*d = v
 		}
 	}
+	def(&s.parkAfter, parkAfter)
 	def(&s.LoginTimeout, time.Minute)
 	def(&s.IdleTimeout, 15*time.Minute)
 	def(&s.StallTimeout, 2*time.Minute)

@@ -39,6 +39,7 @@ type transfer struct {
 	conn net.Conn
 	why  error // of a cut
 
+	loose   bool // an upload over TLS ended without close_notify, as policy allows
 	refused bool // storage refused an upload; linger reads what still comes
 	head    head // of an upload
 }
@@ -81,7 +82,7 @@ func (t *transfer) run(work func(t *transfer) Reply) {
 	c.xfer = nil
 	stop := c.draining
 	if !c.closing {
-		c.raw.SetReadDeadline(time.Now().Add(c.idle))
+		c.armIdle()
 	}
 	c.wmu.Unlock()
 	t.cancel(nil)

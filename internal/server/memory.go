@@ -14,9 +14,10 @@ import (
 func giveBack() { debug.FreeOSMemory() }
 
 const (
-	// quietFor is how long nobody must have come or gone before a settling, and
+	// quietFor is how long nobody must have come or gone before a settling: FTP
+	// sessions that do nothing are parked by then, and their stacks free. And
 	// restFor is the least time between two.
-	quietFor = time.Second
+	quietFor = 1500 * time.Millisecond
 	restFor  = 10 * time.Second
 	// worthwhile is how much must be won, in bytes, and at least as an eighth of
 	// what the heap holds.

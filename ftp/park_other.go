@@ -1,0 +1,10 @@
+//go:build !linux
+
+package ftp
+
+// canPark says that sessions can be parked on this system.
+const canPark = false
+
+func (c *Conn) park() bool { return false }
+
+func (c *Conn) unpark() {}
