@@ -200,7 +200,8 @@ func (t *transfer) store(sink Sink, done string) Reply {
 		return ok(fail.Code, "%s", fail.Message)
 	}
 	err := t.receiveSink(d, sink)
-	if err == nil && d.tls == nil && gone(t.c.raw) {
+	unsure := d.tls == nil || t.loose // the end of the data may be that of the client
+	if err == nil && unsure && gone(t.c.raw) {
 		// This end of the data is not that of the file. It catches clients
 		// whose control connection went first; for those that are killed
 		// the kernel may end the data a moment earlier: see confirm.
@@ -217,7 +218,7 @@ func (t *transfer) store(sink Sink, done string) Reply {
 	if t.refused = errors.As(err, &se); !t.refused {
 		d.raw.Close()
 	}
-	if err == nil && d.tls == nil {
+	if err == nil && unsure {
 		err = t.confirm()
 	}
 	if err == nil {
@@ -261,27 +262,42 @@ func (t *transfer) receiveSink(d *dataConn, sink Sink) error {
 			}
 			t.moved.Add(int64(n))
 		}
-		if err == io.EOF && d.rec == nil && d.bulk != nil && d.bulk.eof {
-			err = io.ErrUnexpectedEOF // crypto/tls takes FIN between records for an end; only close_notify is one
+		if err == nil {
+			continue
 		}
-		switch {
-		case err == io.EOF:
-			if aw != nil {
-				if ferr := aw.flush(); ferr != nil {
-					return &sourceError{ferr}
-				}
-			}
-			return nil
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			if !t.c.srv.LooseClose {
-				return errNoCloseNotify
-			}
-			t.c.srv.Logger.Warn("upload ended without a TLS close; stored as policy allows", "session", t.c.id, "path", t.name)
-			return nil
-		case err != nil:
+		if err = t.endOfData(d, err); err != nil {
 			return err
 		}
+		if aw != nil {
+			if ferr := aw.flush(); ferr != nil {
+				return &sourceError{ferr}
+			}
+		}
+		return nil
 	}
+}
+
+// endOfData says whether err is the good end of an upload, nil.
+func (t *transfer) endOfData(d *dataConn, err error) error {
+	if d.tls != nil && d.rec == nil {
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return errNoCloseNotify // amid a record: cut short for certain
+		case err == io.EOF && d.bulk != nil && d.bulk.eof:
+			err = io.ErrUnexpectedEOF // crypto/tls takes FIN between records for an end; only close_notify is one
+		}
+	}
+	switch {
+	case err == io.EOF:
+		return nil
+	case !errors.Is(err, io.ErrUnexpectedEOF):
+		return err
+	case !t.c.srv.LooseClose:
+		return errNoCloseNotify
+	}
+	t.loose = true
+	t.c.srv.Logger.Warn("upload ended without a TLS close; stored as policy allows", "session", t.c.id, "path", t.name)
+	return nil
 }
 
 // readData fills buf but for less than need octets, so that storage sees large
@@ -290,7 +306,9 @@ func (t *transfer) receiveSink(d *dataConn, sink Sink) error {
 func (t *transfer) readData(d *dataConn, r io.Reader, buf []byte, need int) (n int, err error) {
 	for len(buf)-n >= need && err == nil {
 		var k int
-		t.renew(d)
+		if d.tls == nil { // steadyConn does it for TLS
+			t.renew(d)
+		}
 		k, err = r.Read(buf[n:])
 		n += k
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -246,6 +247,7 @@ func (t *transfer) protect(d *dataConn, a *DataAttempt) *Error {
 		if h != nil {
 			h.Drop()
 		}
+		d.bulk.flush() // the alert, which tells the client why
 		d.bulk.release()
 		a.Code = codeTLS
 		hint := "the client sent no TLS although PROT P is in force"
@@ -255,6 +257,8 @@ func (t *transfer) protect(d *dataConn, a *DataAttempt) *Error {
 		case errors.As(err, &re):
 		case errors.As(err, &ne) && ne.Timeout():
 			hint = "the client did not start TLS in time"
+		case strings.HasPrefix(err.Error(), "tls: "):
+			hint = "the server refused it (" + strings.TrimPrefix(err.Error(), "tls: ") + ")"
 		default:
 			hint = "the client broke it off"
 		}

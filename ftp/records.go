@@ -2,8 +2,11 @@ package ftp
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"os"
+	"time"
 )
 
 // Records makes the TLS records of large transfers in place of crypto/tls,
@@ -28,7 +31,8 @@ type Handover interface {
 // RecordConn is one end of a TLS connection whose handshake is done.
 type RecordConn interface {
 	// Read needs room for RecordRoom octets. It returns io.EOF only when the
-	// peer has sent close_notify, io.ErrUnexpectedEOF when TCP ended without.
+	// peer has sent close_notify, io.ErrUnexpectedEOF when TCP ended without
+	// but behind a whole record, another error when it ended amid one.
 	io.Reader
 	io.Writer
 	// Hold is Write for the last block, which may wait for CloseWrite.
@@ -52,8 +56,10 @@ func (t *transfer) wantsRecords() bool {
 
 // takeOver ends the handshake h has watched, nil when there was none.
 func (t *transfer) takeOver(d *dataConn, h Handover) {
+	steady := &steadyConn{d.raw, t.c.srv.StallTimeout}
+	d.bulk.Conn = steady
 	if h != nil && t.wantsRecords() {
-		d.rec = h.Take(d.raw, d.tls.ConnectionState(), d.bulk.unread())
+		d.rec = h.Take(steady, d.tls.ConnectionState(), d.bulk.unread())
 	}
 	if d.rec != nil {
 		d.bulk.release()
@@ -63,6 +69,29 @@ func (t *transfer) takeOver(d *dataConn, h Handover) {
 		h.Drop()
 	}
 	d.bulk.exact = false
+}
+
+// steadyConn lies below TLS. A block or a record may take a slow client longer
+// than a stall: as long as octets move it is none.
+type steadyConn struct {
+	net.Conn
+	stall time.Duration
+}
+
+func (s *steadyConn) Read(p []byte) (int, error) {
+	s.SetReadDeadline(time.Now().Add(s.stall))
+	return s.Conn.Read(p)
+}
+
+func (s *steadyConn) Write(p []byte) (n int, err error) {
+	for {
+		s.SetWriteDeadline(time.Now().Add(s.stall))
+		k, err := s.Conn.Write(p[n:])
+		n += k
+		if k == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+	}
 }
 
 // closeNotify says that nothing more comes; it may stay in a buffer until

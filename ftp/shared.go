@@ -471,7 +471,11 @@ func (l *sharedLease) Release() {
 		close(l.gone)
 		select {
 		case sc := <-l.got:
-			sc.NetConn().(*bulkConn).Conn.Close()
+			sc.bulk.Conn.Close()
+			sc.bulk.release()
+			if sc.handover != nil {
+				sc.handover.Drop()
+			}
 		default:
 		}
 	})

@@ -263,7 +263,11 @@ func (f *file) Moved(n int64) { f.f.Moved(n) }
 
 // Commit makes an upload visible. See ftp.Sink.
 func (f *file) Commit(ctx context.Context) error {
-	return f.s.fail(f.f.Commit(ctx), "commit", f.name)
+	err := f.f.Commit(ctx)
+	if err != nil && ctx.Err() != nil && fault.KindOf(err) == fault.Internal { // ABOR, or the end of the session
+		err = ended(context.Cause(ctx))
+	}
+	return f.s.fail(err, "commit", f.name)
 }
 
 // Close ends the transfer. See ftp.Source.

@@ -36,7 +36,7 @@ var updateAfter uint64 = 1 << 23
 
 const (
 	readLen  = 256 << 10
-	spare    = 64 // for a KeyUpdate and close_notify behind the data
+	spare    = 128 // for what may come behind the data: KeyUpdates and close_notify
 	writeLen = readLen + readLen/maxText*(headerLen+1+tagLen) + spare
 )
 

@@ -436,7 +436,7 @@ func TestWritesForCryptoTLS(t *testing.T) {
 			c := New(raw, s.state, s.secrets, nil, wide)
 			r := rand.NewChaCha8([32]byte{byte(after)})
 			var want []byte
-			for i, n := range []int{1, 0, 5, 16383, 16384, 16385, 40000, 256 << 10, 256<<10 - 1, 256<<10 + 1, 600 << 10, 3} {
+			for i, n := range []int{1, 0, 5, 16383, 16384, 16385, 40000, 256 << 10, 256<<10 - 1, 256<<10 + 1, 600 << 10, 3, 1, 1, 256 << 10} {
 				p := make([]byte, n)
 				r.Read(p)
 				send := c.Write

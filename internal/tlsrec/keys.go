@@ -5,8 +5,9 @@
 // written and decrypts straight into the caller's block, and uses 512-bit
 // registers where the processor has them (Wide).
 //
-// The secrets stay in the memory of crypto/tls until its connection is
-// collected; what is held here is overwritten by Release.
+// The secrets stay in the memory of crypto/tls, and in the line it made of them
+// for the key log, until these are collected; what is held here is overwritten
+// by Release, but for the key schedule of the standard library's cipher.
 package tlsrec
 
 import (

@@ -9,11 +9,13 @@ import (
 // handshake (RFC 8446 section 4.6.3).
 const typeKeyUpdate = 24
 
+var errCut = errors.New("tlsrec: the connection ended in the middle of a record")
+
 // Read decrypts into p, which has at least Room octets, as many records as have
 // come already and fit, and waits for one if none has. What lies in p behind
 // the n octets is of no meaning. It returns io.EOF only when the peer has
 // sent close_notify, io.ErrUnexpectedEOF when the connection below ended
-// without, and *Alert when the peer has broken the protocol, which it is told,
+// between records without, another error when it ended amid one, and *Alert when the peer has broken the protocol, which it is told,
 // or sent an alert. An error may come with octets, and all later calls return it.
 func (c *Conn) Read(p []byte) (n int, err error) {
 	if len(p) < Room {
@@ -70,6 +72,8 @@ func (c *Conn) fill(size int) {
 	c.w += k
 	switch {
 	case k > 0: // the error comes again
+	case err == io.EOF && (c.w > c.r || len(c.hand) > 0):
+		c.rerr = errCut
 	case err == io.EOF:
 		c.rerr = io.ErrUnexpectedEOF
 	case err != nil:
