@@ -10,10 +10,7 @@ import (
 // canPark says that sessions can be parked on this system.
 const canPark = true
 
-// lot holds the parked sessions of all servers of this process.
-var lot = parking{cars: make(map[uint64]*Conn)}
-
-// parking waits for many connections with an epoll descriptor of its own, which
+// parking holds the parked sessions of a server. It waits for their connections with an epoll descriptor of its own, which
 // the Go scheduler's waits for in turn: no goroutine and no thread for each.
 type parking struct {
 	once sync.Once
@@ -23,6 +20,7 @@ type parking struct {
 
 	mu    sync.Mutex
 	last  uint64
+	over  bool             // closed
 	cars  map[uint64]*Conn // by Conn.parked
 	timer *time.Timer      // of the next sweep, while there are cars
 	due   time.Time
@@ -62,7 +60,7 @@ func (p *parking) serve(rc syscall.RawConn) {
 			return n > 0 || err != nil && err != syscall.EINTR
 		})
 		if err != nil {
-			return // never: the file is not closed
+			return // closed
 		}
 		for _, e := range events[:max(n, 0)] {
 			p.wake(uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32, nil)
@@ -85,6 +83,9 @@ func (p *parking) add(c *Conn) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.over {
+		return false
+	}
 	p.last++
 	id := p.last
 	ev := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
@@ -92,6 +93,9 @@ func (p *parking) add(c *Conn) bool {
 		return false
 	}
 	c.parked.Store(id)
+	if p.cars == nil {
+		p.cars = make(map[uint64]*Conn)
+	}
 	p.cars[id] = c
 	if p.timer == nil {
 		p.due = c.idleEnd
@@ -127,7 +131,7 @@ func (p *parking) leave(id uint64, c *Conn) {
 	}
 	delete(p.cars, id)
 	c.parked.Store(0)
-	if rc, err := c.raw.(syscall.Conn).SyscallConn(); err == nil {
+	if rc, err := c.raw.(syscall.Conn).SyscallConn(); err == nil && !p.over {
 		p.control(rc, syscall.EPOLL_CTL_DEL, &syscall.EpollEvent{})
 	}
 	if len(p.cars) == 0 && p.timer != nil {
@@ -140,14 +144,14 @@ func (p *parking) leave(id uint64, c *Conn) {
 func (p *parking) sweep() {
 	now := time.Now()
 	next := now.Add(time.Hour)
-	var over []*Conn
+	var expired []*Conn
 	p.mu.Lock()
 	for id, c := range p.cars {
 		if c.idleEnd.After(now) {
 			next = minTime(next, c.idleEnd)
 			continue
 		}
-		over = append(over, c)
+		expired = append(expired, c)
 		p.leave(id, c)
 	}
 	if len(p.cars) > 0 {
@@ -158,15 +162,34 @@ func (p *parking) sweep() {
 		p.timer.Reset(time.Until(p.due))
 	}
 	p.mu.Unlock()
-	for _, c := range over {
+	for _, c := range expired {
 		go c.run(c.awake(os.ErrDeadlineExceeded))
+	}
+}
+
+// close wakes everybody and ends the waiting; nobody is parked any more.
+func (p *parking) close() {
+	p.once.Do(func() { p.fail = os.ErrClosed }) // it never began
+	p.mu.Lock()
+	var left []*Conn
+	for id, c := range p.cars {
+		left = append(left, c)
+		p.leave(id, c)
+	}
+	if !p.over && p.file != nil {
+		p.file.Close() // its number must not be used again
+	}
+	p.over = true
+	p.mu.Unlock()
+	for _, c := range left {
+		go c.run(c.awake(nil))
 	}
 }
 
 // park hands the session over to the lot and reports whether it took it.
 func (c *Conn) park() bool {
 	c.rd.rest()
-	id, ctx := &c.parked, c.ctx
+	lot, id, ctx := &c.srv.lot, &c.parked, c.ctx
 	if !lot.add(c) {
 		return false
 	}
@@ -180,6 +203,6 @@ func (c *Conn) park() bool {
 // unpark wakes the session if it is parked, so that it notices its end.
 func (c *Conn) unpark() {
 	if id := c.parked.Load(); id != 0 {
-		lot.wake(id, nil)
+		c.srv.lot.wake(id, nil)
 	}
 }

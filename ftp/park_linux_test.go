@@ -2,6 +2,7 @@ package ftp
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -17,12 +18,12 @@ func parkSoon(t *testing.T) {
 }
 
 // parked waits until n sessions are parked.
-func parked(t *testing.T, n int) {
+func parked(t *testing.T, srv *Server, n int) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		lot.mu.Lock()
-		got := len(lot.cars)
-		lot.mu.Unlock()
+		srv.lot.mu.Lock()
+		got := len(srv.lot.cars)
+		srv.lot.mu.Unlock()
 		if got == n {
 			return
 		}
@@ -55,43 +56,43 @@ func TestParkedSessions(t *testing.T) {
 			c = c.login()
 		}
 		for range 5 {
-			parked(t, 1)
+			parked(t, srv, 1)
 			c.do(200, "NOOP")
 		}
-		parked(t, 1)
+		parked(t, srv, 1)
 		io.WriteString(c.Conn, "NO") // the rest comes much later
 		time.Sleep(50 * time.Millisecond)
 		io.WriteString(c.Conn, "OP\r\nPWD\r\nNOOP\r\n")
 		c.expect(200)
 		c.expect(257)
 		c.expect(200)
-		parked(t, 1)
+		parked(t, srv, 1)
 		io.WriteString(c.Conn, strings.Repeat("x", 10_000)) // an over-long line with a pause in it
 		time.Sleep(50 * time.Millisecond)
 		io.WriteString(c.Conn, "NOOP\r\nNOOP\r\n")
 		c.expect(500)
 		c.expect(200)
-		parked(t, 1)
+		parked(t, srv, 1)
 		c.do(221, "QUIT")
 	}
 	c := dialRaw(t, addr).login()
-	parked(t, 1)
+	parked(t, srv, 1)
 	c.Conn.Close() // the end of the connection wakes it, too
-	parked(t, 0)
+	parked(t, srv, 0)
 	c = dialRaw(t, addr).login()
-	parked(t, 1)
+	parked(t, srv, 1)
 	for _, s := range srv.stop() {
 		s.Close("Go away.")
 	}
 	c.expect(421)
-	parked(t, 0)
+	parked(t, srv, 0)
 }
 
 // TestParkedSessionsEnd: the time without a command is that of the
 // configuration, whether parked or not, and transfers count as none of it.
 func TestParkedSessionsEnd(t *testing.T) {
 	parkSoon(t)
-	_, addr := startEngine(t, Config{Backend: newMemBackend(), IdleTimeout: 300 * time.Millisecond})
+	srv, addr := startEngine(t, Config{Backend: newMemBackend(), IdleTimeout: 300 * time.Millisecond})
 	c := dialRaw(t, addr).login()
 	began := time.Now()
 	d := c.passive()
@@ -101,7 +102,7 @@ func TestParkedSessionsEnd(t *testing.T) {
 	io.WriteString(d, "text")
 	d.Close()
 	c.expect(226)
-	parked(t, 1)
+	parked(t, srv, 1)
 	if time.Since(began) < 500*time.Millisecond {
 		t.Error("the transfer was not waited for")
 	}
@@ -110,7 +111,7 @@ func TestParkedSessionsEnd(t *testing.T) {
 	if took := time.Since(began); took < 200*time.Millisecond || took > 5*time.Second {
 		t.Errorf("421 after %v, want 300 ms", took)
 	}
-	parked(t, 0)
+	parked(t, srv, 0)
 }
 
 // TestNotParked: nobody is parked before the log-in, during a transfer, or on a
@@ -125,12 +126,12 @@ func TestNotParked(t *testing.T) {
 	c.say("STOR f")
 	c.expect(150)
 	time.Sleep(60 * time.Millisecond)
-	parked(t, 0)
+	parked(t, srv, 0)
 	c.say("STAT")
 	c.expect(213)
 	d.Close()
 	c.expect(226)
-	parked(t, 1)
+	parked(t, srv, 1)
 	c.do(221, "QUIT")
 	stranger.Conn.Close()
 	x, y := net.Pipe()
@@ -138,7 +139,33 @@ func TestNotParked(t *testing.T) {
 	p := &rawConn{x, t, &bytes.Buffer{}}
 	p.login()
 	time.Sleep(60 * time.Millisecond)
-	parked(t, 0)
+	parked(t, srv, 0)
 	p.do(200, "NOOP")
 	x.Close()
+}
+
+// TestParkingEnds: a server that has stopped leaves no goroutine, no descriptor
+// and no session behind.
+func TestParkingEnds(t *testing.T) {
+	parkSoon(t)
+	srv := &Server{Config: Config{Backend: newMemBackend()}, parkAfter: enginePark}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }()
+	c := dialRaw(t, ln.Addr().String()).login()
+	parked(t, srv, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	<-done
+	c.expect(421)
+	if srv.lot.file.SetReadDeadline(time.Time{}) == nil {
+		t.Error("the epoll descriptor is still open")
+	}
+	srv.Close() // once more
 }

@@ -79,6 +79,7 @@ type Server struct {
 	closed bool
 	wg     sync.WaitGroup
 
+	lot       parking
 	parkAfter time.Duration // the constant of that name; tests set it
 	tokens    sync.Map      // token of a live TLS session -> its *binding
 }
@@ -223,6 +224,7 @@ const cutWait = 3 * time.Second
 // when their transfer ends, and waits. When ctx ends first it cuts what is
 // left, as Close does, waits a few seconds more, and returns the context's error.
 func (s *Server) Shutdown(ctx context.Context) error {
+	defer s.lot.close()
 	for _, c := range s.stop() {
 		c.drain()
 	}
@@ -250,5 +252,6 @@ func (s *Server) Close() error {
 		c.Close("The server is stopping.")
 	}
 	s.wg.Wait()
+	s.lot.close()
 	return nil
 }
